@@ -1,0 +1,315 @@
+"""The alignment kit: how far apart an encoder keeps the languages, layer by layer.
+
+The measures compare clouds of sentence vectors, (items, hidden) per language, in which row i is the same concept
+everywhere. Layer 0 is the output of the embedding block, layer k that of block k. All errors are ``XltError``, a
+``ValueError``: for fewer than two languages, unequal shapes, NaN, and vectors that collapsed onto one point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from xlt_tutorial.batching import Batch, collate, encode_rows
+from xlt_tutorial.errors import XltError, unknown
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from xlt_tutorial.tasks import ParallelTask
+
+Clouds = Mapping[str, np.ndarray]
+MEASURES = ("gap_ratio", "knn_mixing", "p1", "silhouette", "language_probe")
+
+
+def pooled_layers(model: PreTrainedModel, batch: Batch, layers: Sequence[int] | None = None) -> torch.Tensor:
+    """Return the sentence vectors of one batch, (layers, batch, hidden) in float32: means over tokens with mask 1.
+
+    ``batch`` holds ``input_ids`` and ``attention_mask``, each (batch, seq), and whatever else the forward takes. All
+    layers by default. The model's mode (train or eval) and the gradient state are used as found.
+    """
+    states = model(**batch, output_hidden_states=True).hidden_states
+    mask = batch["attention_mask"].unsqueeze(-1).float()
+    chosen = range(len(states)) if layers is None else layers
+    return torch.stack([(states[k].float() * mask).sum(1) / mask.sum(1).clamp(min=1) for k in chosen])
+
+
+def sentence_vectors(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: ParallelTask,
+    split: str = "test",
+    languages: Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    batch_size: int = 64,
+    max_length: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Encode one split in every language; dropout is off meanwhile and every module's mode is put back afterwards.
+
+    Args:
+        model: The base encoder; of a trained classifier that is ``run.model.encoder``.
+        tokenizer: Its tokenizer.
+        task: Source of the texts; one text column or two.
+        split: Which split.
+        languages: Those to encode, all of the split by default.
+        layers: Increasing layer numbers, all by default.
+        batch_size: Sentences in a forward; sentences of like length share one.
+        max_length: Longest sequence in tokens, the tokenizer's limit by default; the rest is cut with a warning.
+
+    Returns:
+        ``{language: (layers, items, hidden)}`` in float32. The items of all languages are in the order of the first.
+
+    Raises:
+        XltError: For an unknown split, language or layer, and where two languages hold different ids.
+    """
+    if not hasattr(model, "config"):
+        raise XltError(f"{type(model).__name__} is not a base encoder: pass run.model.encoder or the like.")
+    numbers = _increasing(layers, int(model.config.num_hidden_layers) + 1)
+    chosen = list(task[split] if languages is None else languages)
+    data = {language: task[split][language] for language in chosen}
+    modes = {module: module.training for module in model.modules()}
+    vectors: dict[str, np.ndarray] = {}
+    order: list[str] = []
+    try:
+        model.eval()
+        for language in chosen:
+            rows = {row.id: row for row in encode_rows(tokenizer, data[language], task.text_columns, max_length)}
+            order = order or list(rows)
+            if odd := sorted(rows.keys() ^ set(order)):
+                raise XltError(f"{len(odd)} ids, such as {odd[0]!r}, are in one of {chosen[0]} and {language} only.")
+            by_length = sorted(range(len(order)), key=lambda i: len(rows[order[i]].input_ids))
+            out = np.empty((len(numbers), len(order), model.config.hidden_size), dtype=np.float32)
+            for start in range(0, len(order), batch_size):
+                part = by_length[start : start + batch_size]
+                batch = collate([rows[order[i]] for i in part], int(tokenizer.pad_token_id or 0))
+                with torch.inference_mode():
+                    on_device = {name: tensor.to(model.device) for name, tensor in batch.items()}
+                    out[:, part] = pooled_layers(model, on_device, numbers).cpu().numpy()
+            vectors[language] = out
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return vectors
+
+
+def gap_ratio(source: np.ndarray, target: np.ndarray) -> float:
+    """Return the distance of two clouds' centroids in units of a cloud's own spread; 0 is no gap, no upper bound.
+
+    ``||mu_s - mu_t|| / sqrt((V_s + V_t) / 2)``; the total variance V is the mean squared distance to the centroid. A
+    common shift, rotation or scale does not change it, nor does the order of rows: it sees the offset alone.
+    """
+    clouds = _checked({"source": source, "target": target})
+    gap = clouds["source"].mean(0) - clouds["target"].mean(0)
+    return float(np.linalg.norm(gap) / np.sqrt(np.mean([cloud.var(0).sum() for cloud in clouds.values()])))
+
+
+def knn_mixing(vectors: Clouds, k: int = 10) -> dict[str, float]:
+    """Return, per language of the query, the share of other languages among its k nearest over that of full mixing.
+
+    Neighbours are the nearest of all other items of all languages by cosine. 0: a language keeps to itself. 1: language
+    plays no part. The maximum, all neighbours foreign, is (L n - 1) / ((L - 1) n) for L languages of n items, just over
+    1. Give two languages for the value of a pair. Queries go in chunks, so memory is linear in the items.
+    """
+    clouds = _checked(vectors)
+    n, languages = len(next(iter(clouds.values()))), len(clouds)
+    if not 1 <= k < n:
+        raise XltError(f"k={k} neighbours do not fit {n} items per language: choose k from 1 to {n - 1}, or add items.")
+    points = torch.from_numpy(np.concatenate([_unit(cloud, name) for name, cloud in clouds.items()])).float()
+    owner = torch.arange(languages).repeat_interleave(n)
+    foreign = torch.empty(len(points), dtype=torch.double)
+    for rows in torch.arange(len(points)).split(512):
+        similarity = points[rows] @ points.T
+        similarity[torch.arange(len(rows)), rows] = -torch.inf
+        foreign[rows] = (owner[similarity.topk(k).indices] != owner[rows, None]).double().mean(1)
+    expected = (languages - 1) * n / (len(points) - 1)
+    return dict(zip(clouds, (foreign.view(languages, n).mean(1) / expected).tolist(), strict=True))
+
+
+def retrieval(source: np.ndarray, target: np.ndarray, centred: bool = False) -> dict[str, float]:
+    """Return P@1, the share of items whose cosine-nearest item of the other language is their translation.
+
+    Both clouds are (items, hidden); ``centred`` first subtracts each one's mean, which takes a pure shift out. Keys
+    are ``from_source`` (source -> target) and ``to_source``. Chance is 1 / items; of equals, the first is the nearest.
+    """
+    clouds = _checked({"source": source, "target": target})
+    if centred:
+        clouds = {name: cloud - cloud.mean(0) for name, cloud in clouds.items()}
+    s, t = (_unit(cloud, name) for name, cloud in clouds.items())
+
+    def hits(queries: np.ndarray, keys: np.ndarray) -> float:
+        chunks = range(0, len(queries), 512)
+        nearest = np.concatenate([(queries[at : at + 512] @ keys.T).argmax(1) for at in chunks])
+        return float((nearest == np.arange(len(queries))).mean())
+
+    return {"from_source": hits(s, t), "to_source": hits(t, s)}
+
+
+def silhouettes(vectors: Clouds, labels: Sequence[Hashable]) -> dict[str, float]:
+    """Return the mean silhouette (Rousseeuw, 1987) of all items by ``language`` and by ``label``, from -1 to 1.
+
+    ``labels`` has one label per item. Distances are cosine distances, whose mean over a group is 1 minus the product
+    with the group's mean unit vector: so the values are exact, nothing is sampled, and no pair is visited.
+    """
+    clouds = _checked(vectors)
+    if len(labels) != (n := len(next(iter(clouds.values())))):
+        raise XltError(f"{len(labels)} labels for {n} items: give one label per item, in the order of the rows.")
+    if len(names := list(dict.fromkeys(labels))) < 2:
+        raise XltError("A silhouette by label needs two labels or more: choose items of several.")
+    points = np.concatenate([_unit(cloud, language) for language, cloud in clouds.items()])
+    by_label = np.tile([names.index(label) for label in labels], len(clouds))
+    by_language = np.repeat(np.arange(len(clouds)), n)
+    return {"language": _silhouette(points, by_language), "label": _silhouette(points, by_label)}
+
+
+def _silhouette(points: np.ndarray, group: np.ndarray) -> float:
+    """Mean silhouette of unit vectors (points, hidden) in groups (points,) numbered from 0; an item alone counts 0."""
+    member = group[:, None] == np.arange(group.max() + 1)
+    size = member.sum(0)
+    distance = size - points @ (points.T @ member)  # summed over each group: (points, groups)
+    own = distance[member] / np.maximum(size[group] - 1, 1)  # the distance to itself adds 0 to the sum
+    other = np.where(member, np.inf, distance / size).min(1)
+    value = (other - own) / np.maximum(np.maximum(own, other), 1e-12)
+    return float(np.where(size[group] > 1, value, 0).mean())
+
+
+def language_probe(
+    vectors: Clouds, ids: Sequence[Hashable] | None = None, sample: int | None = 200, seed: int = 0
+) -> float:
+    """Return how accurately a linear probe names the language of items of unseen concepts; chance is 1 / languages.
+
+    Multinomial logistic regression on standardised vectors, both fitted on the training side of 5 folds grouped by
+    concept (``ids``, one per item; the row by default): its translations would tell a probe what language an item is
+    not. As this is the slowest measure, ``sample`` concepts drawn with ``seed`` are used, or all with ``None``; compare
+    values of one sample size only.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    clouds = _checked(vectors)
+    n = len(next(iter(clouds.values())))
+    if len(keys := list(range(n) if ids is None else ids)) != n:
+        raise XltError(f"{len(keys)} ids for {n} items: give one id per item, in the order of the rows.")
+    number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+    if min(len(number), len(number) if sample is None else sample) < 5:
+        raise XltError(f"5 folds need 5 concepts or more, here are {len(number)} and sample={sample}: give more.")
+    concept = np.array([number[key] for key in keys])
+    kept = np.isin(concept, np.random.default_rng(seed).permutation(len(number))[:sample])
+    points = np.concatenate([cloud[kept] for cloud in clouds.values()]).astype(np.float32)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500, tol=1e-3))
+    folds = GroupKFold(5, shuffle=True, random_state=seed)
+    language, groups = np.repeat(np.arange(len(clouds)), kept.sum()), np.tile(concept[kept], len(clouds))
+    return float(cross_val_score(probe, points, language, groups=groups, cv=folds).mean())
+
+
+def align(
+    vectors: Clouds,
+    labels: Sequence[Hashable],
+    source: str = "en",
+    layers: Sequence[int] | None = None,
+    measures: Sequence[str] = MEASURES,
+    k: int = 10,
+    sample: int | None = 200,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Measure every layer and return one JSON-ready dict for each.
+
+    Args:
+        vectors: ``{language: (layers, items, hidden)}``, as ``sentence_vectors`` returns.
+        labels: One label per item, in the order of the rows.
+        source: The source language; every ``"mean"`` is over the other languages.
+        layers: Increasing layer numbers. As many as ``vectors`` holds, they name its layers (pass on what
+            ``sentence_vectors`` was given); fewer, they pick from layers that are counted from 0.
+        measures: Which of ``MEASURES`` to take.
+        k: Neighbours of ``knn_mixing``.
+        sample: Concepts that the probe sees, ``None`` for all.
+        seed: Seed of the probe's sample and folds.
+
+    Returns:
+        Per layer ``layer``, ``languages``, ``concepts``, ``sample`` (concepts that the probe saw), ``chance`` (values
+        of no skill, or of full mixing) and the measures. ``gap_ratio``, ``knn_mixing``: ``{"mean": .., language: ..}``;
+        ``p1``: ``{"raw" | "centred": {"to_source" | "from_source": {"mean": .., target: ..}}}``; ``silhouette``:
+        ``{"language": .., "label": ..}``; ``language_probe``: a number.
+
+    Raises:
+        XltError: For an unknown measure, source or layer, and, naming layer and language, for clouds that have
+            different shapes, are collapsed (no variance) or hold NaN.
+    """
+    for name in measures:
+        if name not in MEASURES:
+            raise unknown("measure", name, MEASURES)
+    if source not in vectors:
+        raise unknown("source language", source, vectors)
+    shapes = {language: np.shape(stack) for language, stack in vectors.items()}
+    if any(len(shape) != 3 for shape in shapes.values()) or len({shape[0] for shape in shapes.values()}) > 1:
+        raise XltError(f"align takes (layers, items, hidden), as many layers in every language; got {shapes}.")
+    held = shapes[source][0]
+    whole = layers is not None and len(layers) == held
+    numbers = _increasing(layers, max(layers or [0]) + 1 if whole else held)
+    targets = [language for language in vectors if language != source]
+
+    def with_mean(values: dict[str, float]) -> dict[str, float]:
+        return {"mean": float(np.mean([values[target] for target in targets]))} | values
+
+    def measure(clouds: Clouds) -> dict[str, Any]:
+        n = len(clouds[source])
+        out: dict[str, Any] = {"languages": len(clouds), "concepts": n, "sample": min(n, sample or n)}
+        out["chance"] = {"knn_mixing": 1.0, "p1": 1 / n, "language_probe": 1 / len(clouds)}
+        if "gap_ratio" in measures:
+            out["gap_ratio"] = with_mean({target: gap_ratio(clouds[source], clouds[target]) for target in targets})
+        if "knn_mixing" in measures:
+            out["knn_mixing"] = with_mean(knn_mixing(clouds, k))
+        for form in ("raw", "centred") if "p1" in measures else ():
+            found = {t: retrieval(clouds[source], clouds[t], centred=form == "centred") for t in targets}
+            ways = {way: with_mean({t: found[t][way] for t in targets}) for way in ("to_source", "from_source")}
+            out.setdefault("p1", {})[form] = ways
+        if "silhouette" in measures:
+            out["silhouette"] = silhouettes(clouds, labels)
+        if "language_probe" in measures:
+            out["language_probe"] = language_probe(clouds, sample=sample, seed=seed)
+        return out
+
+    results = []
+    for row, layer in enumerate(numbers):
+        try:
+            clouds = _checked({language: stack[row if whole else layer] for language, stack in vectors.items()})
+            results.append({"layer": layer} | measure(clouds))
+        except XltError as error:
+            raise XltError(f"Layer {layer}: {error}") from error
+    return results
+
+
+def _increasing(layers: Sequence[int] | None, count: int) -> list[int]:
+    numbers = list(range(count)) if layers is None else [int(layer) for layer in layers]
+    if not numbers or numbers != sorted(set(numbers)) or numbers[0] < 0 or numbers[-1] >= count:
+        raise XltError(f"layers={numbers}: give increasing layer numbers from 0 to {count - 1}.")
+    return numbers
+
+
+def _checked(vectors: Clouds) -> dict[str, np.ndarray]:
+    """The clouds in float64, after the rules that every measure stands on."""
+    if len(vectors) < 2:
+        raise XltError(f"Alignment compares languages and got {len(vectors)}: give the source and at least one target.")
+    clouds = {language: np.asarray(cloud, dtype=np.float64) for language, cloud in vectors.items()}
+    first, shape = next((language, cloud.shape) for language, cloud in clouds.items())
+    if len(shape) != 2 or shape[0] < 2:
+        raise XltError(f"{first}: expected (items, hidden) with two items or more, got {shape}: pick one layer, v[6].")
+    for language, cloud in clouds.items():
+        if cloud.shape != shape:
+            raise XltError(f"{language} is {cloud.shape}, {first} {shape}: keep the items that all languages have.")
+        if bad := int((~np.isfinite(cloud)).any(1).sum()):
+            raise XltError(f"{language}: {bad} of {len(cloud)} vectors hold NaN or infinity. Has training diverged?")
+        if cloud.var(0).sum() <= 1e-12 * (cloud**2).sum(1).mean():
+            raise XltError(f"{language}: all {len(cloud)} vectors are the same (collapsed); measures need variance.")
+    return clouds
+
+
+def _unit(cloud: np.ndarray, language: str) -> np.ndarray:
+    norms = np.linalg.norm(cloud, axis=1, keepdims=True)
+    if not norms.all():
+        raise XltError(f"{language}: row {norms.argmin()} is a zero vector, which has no cosine: leave that item out.")
+    return cloud / norms

@@ -1,0 +1,62 @@
+"""Folders that are either whole or absent: written aside, summed, synced, then renamed into place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SUMS = "sums.json"
+_ASIDE = ".writing-"
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a scratch folder that becomes ``folder`` when the block ends well, and vanishes when it does not.
+
+    A process killed inside the block leaves only a scratch folder, which ``sweep`` removes.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=folder.parent))
+    try:
+        yield work
+        (work / _SUMS).write_text(json.dumps(_sums(work)), encoding="utf-8")
+        for path in [*work.rglob("*"), work]:
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+        try:
+            work.rename(folder)
+        except OSError:  # another process may have finished the same folder first
+            if not is_whole(folder):
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether every file of the folder is as it was written."""
+    try:
+        return bool(json.loads((folder / _SUMS).read_text(encoding="utf-8")) == _sums(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def sweep(parent: Path) -> None:
+    """Remove what killed processes left unfinished in ``parent``."""
+    for path in parent.glob(f"{_ASIDE}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _SUMS:
+            with path.open("rb") as file:
+                sums[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums

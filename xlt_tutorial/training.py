@@ -1,0 +1,423 @@
+"""One training loop for every objective: English in, a classifier and the history of every loss term out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xlt_tutorial.batching import Batch, Maker, Row, TwoStreamBatches, encode_rows
+from xlt_tutorial.encoders import Classifier, Encoder
+from xlt_tutorial.errors import XltError, unknown
+from xlt_tutorial.evaluation import Scores, evaluate, predict
+from xlt_tutorial.files import is_whole, sweep, whole_folder
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from xlt_tutorial.objectives import Objective
+    from xlt_tutorial.tasks import ParallelTask
+
+SELECTIONS = ("last", "source")
+INERT = 0.01
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one training run; the defaults are those of the offline lab.
+
+    Attributes:
+        epochs: Passes over the training rows.
+        learning_rate: Peak, with linear warm-up and linear decay to zero.
+        batch_size: Original sentences in a batch.
+        max_length: Longest sequence in tokens.
+        warmup: Share of the steps that warm up.
+        weight_decay: On matrices, not on biases and LayerNorms.
+        dropout: Before the linear layer.
+        max_grad_norm: Gradients are clipped to this norm.
+        accumulate: Batches whose gradients are averaged into one step.
+        select: ``last`` takes the last step; ``source`` the best epoch on held-out source-language data.
+        share_every: Steps between two measurements of the gradient shares; 0 for none.
+        checkpoint_every: Steps between checkpoints; 0 for one at the end of each epoch.
+    """
+
+    epochs: int = 8
+    learning_rate: float = 1e-4
+    batch_size: int = 32
+    max_length: int = 32
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    max_grad_norm: float = 1.0
+    accumulate: int = 1
+    select: str = "last"
+    share_every: int = 10
+    checkpoint_every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.select not in SELECTIONS:
+            raise unknown("selection", self.select, SELECTIONS)
+        for name in ("epochs", "batch_size", "max_length", "accumulate"):
+            if getattr(self, name) < 1:
+                raise XltError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        if not self.learning_rate > 0:
+            raise XltError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+
+    @classmethod
+    def published(cls, epochs: int) -> Recipe:
+        """Return the paper's optimiser settings: lr 2e-5, no warm-up, no decay, length 128 (1 epoch XNLI, 30 PAWS-X)."""
+        return cls(epochs=epochs, learning_rate=2e-5, max_length=128, warmup=0.0, weight_decay=0.0)
+
+
+@dataclass
+class Run:
+    """A finished training run.
+
+    Attributes:
+        model: The selected classifier, in evaluation mode.
+        encoder: Its encoder and tokenizer as an ``Encoder``.
+        history: One row a step: ``step``, ``epoch``, ``lr``, ``loss``, ``terms``, ``grad_norm`` and, now and then,
+            ``shares``.
+        settings: Everything that decided the result.
+        selected: Step whose weights were taken, the rule, and the score that chose it.
+        oracle: The same chosen on the target languages, for comparison only; ``None`` unless asked for.
+        seconds: Wall-clock time of the loop.
+    """
+
+    model: Classifier
+    encoder: Encoder
+    history: list[dict[str, Any]]
+    settings: dict[str, Any]
+    selected: dict[str, Any]
+    oracle: dict[str, Any] | None
+    seconds: float
+
+    def shares(self) -> dict[str, float]:
+        """Return each weighted term's mean share of the gradient over all measurements."""
+        measured = [row["shares"] for row in self.history if "shares" in row]
+        return {term: float(np.mean([row[term] for row in measured])) for term in (measured[0] if measured else {})}
+
+
+@dataclass
+class _State:
+    """Where the loop is; with accelerate's own state this is all that a checkpoint holds."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    oracle: dict[str, Any] | None = None
+    warned: list[str] = field(default_factory=list)
+
+
+def train(
+    task: ParallelTask,
+    encoder: Encoder,
+    objective: Objective,
+    maker: Maker | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    oracle: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Fine-tune on the source language alone.
+
+    Args:
+        task: Its source-language ``train`` split is what is trained on.
+        encoder: Copied, so it can be compared with the trained one afterwards.
+        objective: From ``objectives``.
+        maker: From ``perturb``; needed where the objective reads a virtual stream.
+        recipe: ``Recipe()`` when ``None``.
+        seed: Decides head, order, swaps and dropout.
+        out: Folder for checkpoints; none are written when ``None``.
+        resume: Continue the run that ``out`` holds.
+        oracle: Also report the epoch that the *target* languages would have chosen. It never affects the model.
+        progress: Show a bar with time left and live losses.
+
+    Returns:
+        The run with the selected model.
+
+    Raises:
+        XltError: No training data, no maker, a folder that holds another run, or a loss that is no longer finite.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    recipe = recipe or Recipe()
+    if objective.virtual and maker is None:
+        raise XltError(f'The objective "{objective.name}" reads a virtual stream: pass maker=NeighbourSwap.fit(...).')
+    rows, held_out = _training_rows(task, encoder, recipe, seed)
+    settings = run_settings(task, encoder, objective, maker, recipe, seed)
+    folder = Path(out) if out is not None else None
+    if folder is not None:
+        _claim(folder, settings, resume)
+
+    set_seed(seed)
+    accelerator = Accelerator()
+    model = Classifier(copy.deepcopy(encoder.model).train(), len(task.labels), recipe.dropout)
+    batches = TwoStreamBatches(
+        rows, encoder.tokenizer, recipe.batch_size, seed, objective.streams,
+        maker if objective.virtual else None, objective.copies, objective.pad_to,
+    )  # fmt: skip
+    per_epoch = math.ceil(len(batches) / recipe.accumulate)
+    optimizer, scheduler = _optimizer(model, recipe, per_epoch * recipe.epochs)
+    model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+    state = _State()
+    if folder is not None and resume:
+        state = _restore(accelerator, folder, model)
+    best_weights = _best_weights(folder, state)
+
+    start = time.perf_counter() - state.seconds
+    bar = _bar(per_epoch * recipe.epochs, state.step, objective.name, progress)
+    try:
+        while state.epoch < recipe.epochs:
+            for batch in _grouped(batches.epoch(state.epoch, state.batch), recipe.accumulate):
+                row = _step(accelerator, model, optimizer, scheduler, objective, batch, recipe, state.step)
+                state.step, state.batch = state.step + 1, state.batch + len(batch)
+                row |= {"step": state.step, "epoch": state.epoch + state.batch / len(batches)}
+                state.history.append(row)
+                bar.update()
+                bar.set_postfix({name: f"{value:.3g}" for name, value in row["terms"].items()}, refresh=False)
+                due = recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0
+                if folder is not None and due and state.batch < len(batches):
+                    state.seconds = time.perf_counter() - start
+                    _checkpoint(accelerator, folder, state, best_weights)
+            _warn_inert(state)
+            best_weights = _select(model, encoder, task, recipe, state, held_out, oracle, best_weights)
+            state.epoch, state.batch = state.epoch + 1, 0
+            if folder is not None:
+                state.seconds = time.perf_counter() - start
+                _checkpoint(accelerator, folder, state, best_weights)
+    finally:
+        bar.close()
+    seconds = time.perf_counter() - start
+    trained: Classifier = accelerator.unwrap_model(model)
+    accelerator.free_memory()
+    if best_weights is not None:
+        trained.load_state_dict(best_weights)
+    trained.eval()
+    selected = state.best or {"rule": "last", "step": state.step}
+    after = Encoder(trained.encoder, encoder.tokenizer, encoder.name, encoder.source, encoder.fingerprint)  # type: ignore[arg-type]
+    return Run(trained, after, state.history, settings, selected, state.oracle, seconds)
+
+
+def run_settings(
+    task: ParallelTask, encoder: Encoder, objective: Objective, maker: Maker | None, recipe: Recipe, seed: int
+) -> dict[str, Any]:
+    """Return what decides a run's result, as plain values for a result file."""
+    return {
+        "task": {"name": task.name, "fingerprint": task.fingerprint},
+        "encoder": {"name": encoder.name, "source": encoder.source, "fingerprint": encoder.fingerprint},
+        "objective": objective.settings(),
+        "maker": maker.settings() if maker is not None and objective.virtual else None,
+        "recipe": asdict(recipe),
+        "seed": seed,
+    }
+
+
+def _training_rows(task: ParallelTask, encoder: Encoder, recipe: Recipe, seed: int) -> tuple[list[Row], list[Row]]:
+    """Return the rows to train on and the source-language rows that select."""
+    if "train" not in task.splits or task.source not in task["train"]:
+        raise XltError(f'The task "{task.name}" has no train.{task.source} to train on.')
+    rows = encode_rows(encoder.tokenizer, task["train"][task.source], task.text_columns, recipe.max_length)
+    if recipe.select == "last":
+        return rows, []
+    # Where the targets are scored on dev, their dev translates the source's: that must not select.
+    if task.evaluation_split != "dev" and task.source in task.splits.get("dev", {}):
+        return rows, encode_rows(encoder.tokenizer, task["dev"][task.source], task.text_columns, recipe.max_length)
+    order = np.random.default_rng([seed, 0xDE7]).permutation(len(rows))
+    cut = max(1, len(rows) // 10)
+    return [rows[i] for i in sorted(order[cut:])], [rows[i] for i in sorted(order[:cut])]
+
+
+def _optimizer(model: nn.Module, recipe: Recipe, steps: int) -> tuple[Any, Any]:
+    from transformers import get_linear_schedule_with_warmup
+
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    others = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, eps=1e-8)
+    return optimizer, get_linear_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
+
+
+def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _step(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Any,
+    scheduler: Any,
+    objective: Objective,
+    batches: list[Batch],
+    recipe: Recipe,
+    step: int,
+) -> dict[str, Any]:
+    """Take one optimiser step and return its row of the history."""
+    sums: dict[str, float] = {}
+    row: dict[str, Any] = {"lr": scheduler.get_last_lr()[0]}
+    for i, batch in enumerate(batches):
+        moved = {key: value.to(accelerator.device) for key, value in batch.items()}
+        terms = objective(model, moved)  # type: ignore[arg-type]
+        for name, value in terms.items():
+            number = value.item()
+            if not math.isfinite(number):
+                raise _not_finite(f'the term "{name}"', number, step)
+            sums[name] = sums.get(name, 0.0) + number / len(batches)
+        if recipe.share_every and i == 0 and step % recipe.share_every == 0:
+            row["shares"] = gradient_shares(model, terms, objective.weights)
+        accelerator.backward(objective.total(terms) / len(batches))
+    norm = float(accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm))
+    if not math.isfinite(norm):
+        raise _not_finite("the gradient norm", norm, step)
+    optimizer.step()
+    scheduler.step()
+    optimizer.zero_grad()
+    loss = sum(objective.weights[name] * value for name, value in sums.items())
+    return row | {"loss": loss, "terms": sums, "grad_norm": norm}
+
+
+def _not_finite(what: str, value: float, step: int) -> XltError:
+    return XltError(
+        f"Step {step + 1}: {what} became {value}; training stopped before the weights were touched. The last "
+        "checkpoint, if any, is good. Try a lower learning rate, or a bounded push such as push='hinge'."
+    )
+
+
+def gradient_shares(model: nn.Module, terms: dict[str, Tensor], weights: dict[str, float]) -> dict[str, float]:
+    """Return each weighted term's share of the gradient, ``||w_i g_i|| / sum_j ||w_j g_j||``.
+
+    The terms come from one forward, so all shares are of the same batch under the same dropout masks.
+    """
+    parameters = [weight for weight in model.parameters() if weight.requires_grad]
+    norms = {}
+    for name, value in terms.items():
+        gradients = torch.autograd.grad(weights[name] * value, parameters, retain_graph=True, allow_unused=True)
+        norms[name] = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
+    whole = sum(norms.values()) or 1.0
+    return {name: norm / whole for name, norm in norms.items()}
+
+
+def _warn_inert(state: _State) -> None:
+    """Say once for each term that its gradient stayed under one per cent for a whole epoch."""
+    rows = [row["shares"] for row in state.history if "shares" in row and math.ceil(row["epoch"]) == state.epoch + 1]
+    for term in rows[0] if rows else ():
+        if term not in state.warned and max(row[term] for row in rows) < INERT:
+            state.warned.append(term)
+            warnings.warn(
+                f'The term "{term}" gave under 1 % of the gradient in all of epoch {state.epoch + 1}: '
+                "at its weight it is almost inert.",
+                stacklevel=3,
+            )
+
+
+def _select(
+    model: nn.Module,
+    encoder: Encoder,
+    task: ParallelTask,
+    recipe: Recipe,
+    state: _State,
+    held_out: list[Row],
+    oracle: bool,
+    best_weights: dict[str, Tensor] | None,
+) -> dict[str, Tensor] | None:
+    """Score the epoch on source-language data; remember its weights if it is the best so far."""
+    if oracle:
+        scores: Scores = evaluate(model, encoder.tokenizer, task, max_length=recipe.max_length)  # type: ignore[arg-type]
+        if state.oracle is None or scores.target_mean > state.oracle["target_mean"]:
+            state.oracle = {"rule": "oracle: chosen on the target languages", "step": state.step, **scores.as_dict()}
+    if recipe.select == "last":
+        return None
+    predicted = predict(model, held_out, int(encoder.tokenizer.pad_token_id or 0))  # type: ignore[arg-type]
+    accuracy = float(np.mean(predicted == np.array([row.label for row in held_out])))
+    if state.best is not None and accuracy <= state.best["accuracy"]:
+        return best_weights
+    state.best = {"rule": "source", "step": state.step, "accuracy": accuracy, "n": len(held_out)}
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
+    """Make the run's folder, or see that it holds the run that is to be resumed."""
+    path = folder / "settings.json"
+    plain = json.loads(json.dumps(settings))
+    if path.exists() and not resume:
+        raise XltError(f"{folder} already holds a run. Pass resume=True to continue it, or choose another folder.")
+    if path.exists() and (held := json.loads(path.read_text(encoding="utf-8"))) != plain:
+        differing = ", ".join(key for key in plain if held.get(key) != plain[key])
+        raise XltError(f"{folder} holds a run with another {differing}. Choose another folder, or delete this one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        os.replace(part, path)
+
+
+def _checkpoint(
+    accelerator: Accelerator, folder: Path, state: _State, best_weights: dict[str, Tensor] | None
+) -> None:
+    from safetensors.torch import save_file
+
+    target = folder / f"step-{state.step:06d}"
+    if is_whole(target):
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    with whole_folder(target) as work:
+        accelerator.save_state(str(work))
+        (work / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
+        if best_weights is not None:
+            save_file({name: value.contiguous() for name, value in best_weights.items()}, work / "best.safetensors")
+    for old in sorted(folder.glob("step-*"))[:-2]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _whole_checkpoint(folder: Path) -> Path | None:
+    return next((path for path in sorted(folder.glob("step-*"), reverse=True) if is_whole(path)), None)
+
+
+def _restore(accelerator: Accelerator, folder: Path, model: nn.Module) -> _State:
+    """Load the newest whole checkpoint; a run that has none starts from the beginning."""
+    newest = _whole_checkpoint(folder)
+    if newest is None:
+        return _State()
+    accelerator.load_state(str(newest))
+    return _State(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+
+
+def _best_weights(folder: Path | None, state: _State) -> dict[str, Tensor] | None:
+    if folder is None or state.best is None:
+        return None
+    from safetensors.torch import load_file
+
+    newest = _whole_checkpoint(folder)
+    return load_file(newest / "best.safetensors") if newest is not None else None
+
+
+def _bar(total: int, done: int, name: str, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, initial=done, desc=name, unit="step", disable=not progress)
