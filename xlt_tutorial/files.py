@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SUMS = "sums.json"
@@ -27,7 +28,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         yield work
         (work / _SUMS).write_text(json.dumps(_sums(work)), encoding="utf-8")
         for path in [*work.rglob("*"), work]:
-            handle = os.open(path, os.O_RDONLY)
+            if os.name == "nt" and path.is_dir():  # Windows neither opens nor syncs folders
+                continue
+            handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
             os.fsync(handle)
             os.close(handle)
         try:
@@ -47,16 +50,21 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def sweep(parent: Path) -> None:
-    """Remove what killed processes left unfinished in ``parent``."""
+def sweep(parent: Path, older_than: float = 0.0) -> None:
+    """Remove what killed processes left unfinished in ``parent``, where it is at least ``older_than`` seconds old.
+
+    Give an age where other processes may be writing to the same parent at this moment.
+    """
     for path in parent.glob(f"{_ASIDE}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime >= older_than:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _sums(folder: Path) -> dict[str, str]:
     sums = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != _SUMS:
+        if path.is_file() and path != folder / _SUMS:
             with path.open("rb") as file:
                 sums[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return sums

@@ -5,6 +5,7 @@ What a maker draws depends on the generator it is handed alone: see ``batching.r
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -48,8 +49,21 @@ class Virtual:
     noise: np.ndarray | None = field(default=None, compare=False)
 
 
+class _Recorded:
+    """What results record of a maker."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the maker's settings as plain values; a table is recorded by its size and sha256."""
+        plain = {"name": self.name} | {key: getattr(self, key) for key in self.__match_args__}  # type: ignore[attr-defined]
+        table = plain.pop("table", None)
+        if table is not None:
+            digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+            plain |= {"table_words": len(table), "table_sha256": digest}
+        return plain
+
+
 @dataclass(eq=False)
-class NeighbourSwap:
+class NeighbourSwap(_Recorded):
     """Swaps whole words for their nearest neighbours in the encoder's input embeddings.
 
     A multilingual encoder keeps translations near each other, so English text and the encoder alone make a multilingual
@@ -132,7 +146,7 @@ class NeighbourSwap:
             XltError: The tokenizer lacks candidates: it was trimmed without ``keep``, or is another encoder's.
         """
         specials, ids = self._ids(tokenizer)
-        tokens: list[str] = tokenizer.convert_ids_to_tokens(list(row.input_ids))
+        tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(list(row.input_ids))]
         places = _whole_words(tokens, [i in specials for i in row.input_ids])
         new, swaps = list(row.input_ids), []
         for place, draw in zip(places, rng.random(len(places)), strict=True):
@@ -146,8 +160,8 @@ class NeighbourSwap:
     def _ids(self, tokenizer: PreTrainedTokenizerBase) -> tuple[frozenset[int], dict[str, int]]:
         """Return special ids and candidate ids, looked up once for the tokenizer in use."""
         if self._known is None or self._known[0] is not tokenizer:
-            ids = {piece: int(tokenizer.convert_tokens_to_ids(piece)) for piece in sorted(self.pieces)}  # type: ignore
-            missing = [piece for piece, i in ids.items() if i == tokenizer.unk_token_id]
+            ids: dict[str, Any] = {piece: tokenizer.convert_tokens_to_ids(piece) for piece in sorted(self.pieces)}
+            missing = [piece for piece, i in ids.items() if i is None or i == tokenizer.unk_token_id]
             if missing:
                 raise XltError(
                     f'The tokenizer lacks {len(missing)} of {len(ids)} candidate pieces, such as "{missing[0]}": trim '
@@ -176,11 +190,11 @@ class NeighbourSwap:
 
 
 @dataclass(eq=False)
-class SynonymSwap:
+class SynonymSwap(_Recorded):
     """Swaps words for synonyms of a table and tokenises again: the virtual stream of the published EAR.
 
-    The case of a first letter or of a word in capitals is carried over. No table is shipped, and the licence of yours is
-    your matter.
+    The case of a first letter or of a word in capitals is carried over. No table is shipped; the licence of the one you
+    bring is your matter.
 
     Args:
         table: Word in lower case -> synonyms; one is drawn uniformly.
@@ -258,11 +272,11 @@ class SynonymSwap:
 
 
 @dataclass(eq=False)
-class EmbeddingNoise:
+class EmbeddingNoise(_Recorded):
     """Moves each token's word embedding by ``radius * mean_norm`` in a uniformly random direction; ids stay.
 
-    ``mean_norm`` is the mean Euclidean norm of the encoder's word embeddings and ``hidden`` their width: ``fit`` measures
-    both. XltError where a value is not above 0.
+    ``mean_norm`` is the mean Euclidean norm of the encoder's word embeddings and ``hidden`` their width, both measured
+    by ``fit``. XltError where a value is not above 0.
 
     Source:
         Random perturbation in a ball round the word embeddings, RSRP of Huang et al. (2021), "Improving Zero-Shot
@@ -374,7 +388,7 @@ def _eligible_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> set[i
 
 
 def _nearest(weight: Tensor, seen: list[int], words: dict[int, str], count: int) -> list[list[int]]:
-    """Return the ids of the ``count`` words nearest to each seen one, nearest first; ``weight`` (vocabulary, hidden)."""
+    """Return ids of the ``count`` words nearest to each seen one, nearest first; ``weight (vocabulary, hidden)``."""
     classes: dict[str, int] = {}
     variant = {i: classes.setdefault(_plain(_text(piece)), len(classes)) for i, piece in words.items()}
     found = []
@@ -430,14 +444,12 @@ def _check_table(table: Any) -> None:
 
 
 def _read_text(path: Path) -> str:
-    content = b""
     try:
-        content = path.read_bytes()
-        return content.decode("utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise XltError(f"{path} cannot be read ({error.strerror}): check the path.") from error
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise XltError(f"{path}, line {line}: not UTF-8; save the file as UTF-8.") from error
 
 

@@ -61,9 +61,9 @@ class ParallelTask:
         return self.splits[split]
 
     def __repr__(self) -> str:
-        counts = [f"{split} {max(rows.values())} x {len(rows)} languages" for split, rows in self.summary().items()]
+        counts = ", ".join(f"{split} {max(rows.values())} x {len(rows)}" for split, rows in self.summary().items())
         head = f"{len(self.labels)} labels, {self.source} -> {' '.join(self.targets)}"
-        return f'ParallelTask "{self.name}": {head}; {", ".join(counts)}'
+        return f'ParallelTask "{self.name}": {head}; {counts} (rows x languages)'
 
     def summary(self) -> dict[str, dict[str, int]]:
         """Return split -> language -> number of rows."""
@@ -182,9 +182,8 @@ def _load_folder(folder: Path, source: str) -> ParallelTask:
         for line, label in enumerate(table["label"], start=2):
             if label not in labels:
                 raise _broken(path, line, f"{unknown('label', label, labels)} Those are in {paths[first].name}.")
-        part = splits.setdefault(split, {})
-        part[language] = table
-        other, reference = next(iter(part.items()))
+        splits.setdefault(split, {})[language] = table
+        other, reference = next(iter(splits[split].items()))
         for column in ("id", "label"):
             for line, (mine, theirs) in enumerate(zip_longest(table[column], reference[column]), start=2):
                 if mine != theirs:

@@ -1,0 +1,63 @@
+# Two commands are all a reader needs: `make lab` and `make test`. Each sets up what is missing, once.
+# Plain make, as old as the 3.81 that macOS carries.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Passed on as they are: `make test ARGS="-k losses -x"`, `make lab ARGS=--no-browser`.
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab demo test test-notebooks notebooks lint format types clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## make .venv with the tested set of packages
+
+# A .venv that is already there is kept, so that a CPU build of torch installed into it beforehand stays.
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "xlt_tutorial needs Python 3.11 or newer, and '$(PYTHON)' is: `$(PYTHON) --version 2>&1`"; \
+	    echo "Install a newer Python, then name it: make setup PYTHON=python3.11"; exit 1; }; \
+	  echo "$(PYTHON) -m venv $(VENV)"; \
+	  $(PYTHON) -m venv $(VENV) || { \
+	    echo "Could not make $(VENV). On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; }
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+lab: $(STAMP) ## open the course in JupyterLab
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. $(ARGS) notebooks/00_start_here.ipynb
+
+demo: $(STAMP) ## train, measure and show, in the terminal: writes runs/demo
+	$(BIN)/python -m xlt_tutorial demo $(ARGS)
+
+test: $(STAMP) ## run the tests (no notebooks)
+	$(BIN)/python -m pytest $(ARGS)
+
+# pytest exits with 5 where it finds no test: a failure, unless there is no notebook yet.
+test-notebooks: $(STAMP) ## run every notebook once from its source
+	$(BIN)/python -m pytest -m notebooks $(ARGS) || { \
+	  code=$$?; test $$code -eq 5 && ! ls notebooks/src/*.py >/dev/null 2>&1 && echo "No notebooks yet."; }
+
+notebooks: $(STAMP) ## execute the sources and publish the notebooks
+	$(BIN)/python tools/publish.py $(ARGS)
+
+lint: $(STAMP) ## check the style of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## mend what `make lint` can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP) ## check the package's types
+	$(BIN)/mypy
+
+clean: ## remove .venv, caches and build leftovers; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +
