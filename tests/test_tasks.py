@@ -43,6 +43,9 @@ def test_counts_are_those_of_the_pinned_packages(task: ParallelTask) -> None:
     test = dict.fromkeys(("en", *TARGETS), 618)
     assert task.summary() == {"train": {"en": 697}, "dev": {"en": 152}, "test": test}
     assert task.evaluation_split == "test"
+    assert task.fingerprint[:12] == "f3cc2881fd96", (
+        "the split moved: stored results of the emoji task are of another one"
+    )
     for index, split in enumerate(("train", "dev", "test")):
         counts = Counter(task.labels[label] for label in task[split]["en"]["label"])
         assert counts == {label: rows[index] for label, rows in LABEL_COUNTS.items()}, split
@@ -425,6 +428,7 @@ BAD = {
         {"test": HEAD},
         r'test\.tsv: "" is no language code\. Name the file like test\.de',
     ),
+    "a copy beside the file": ({"test_de.old": HEAD}, r'test\.de\.old\.tsv: "de\.old" is no language code\.'),
     "a bad language": ({"test_d e": HEAD}, r'test\.d e\.tsv: "d e" is no language code\.'),
 }
 

@@ -1,4 +1,4 @@
-"""A training run small enough for a test: random BERT, whole-word vocabulary, 48 rows. Also run as a process of its own."""
+"""A training run small enough for a test: random BERT, whole words, 48 rows. Also run as a process of its own."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _HOMES = {
     "sentence_vectors": "alignment",
     "align": "alignment",
 }
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,94 +1,36 @@
 """Figures: data in, plotly figure out. Nothing is computed about a model here, and nothing is read or written.
 
-Languages have one colour and one marker in every figure; the palette keeps its distances under simulated protanopia,
-deuteranopia and tritanopia. Text from data is escaped, and right-to-left text is isolated from what surrounds it.
-All errors are ``XltError``, a ``ValueError``.
+Colours, markers and the treatment of text from data are those of ``styles``. All errors are ``XltError``, a
+``ValueError``.
 """
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 import os
 import re
-import textwrap
-import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xlt_tutorial.errors import XltError, unknown
+from xlt_tutorial.styles import FONT, PALETTE, language_name, plain_text, safe_text, styles
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-# Colours 1 to 6 are those of Okabe and Ito (2008); each later one is the farthest from all before it in CIELAB, at the
-# worst of normal and the three kinds of colour-blind vision.
-PALETTE = (
-    "#111111 #0072b2 #e69f00 #009e73 #cc79a7 #56b4e9 #d55e00 #8800ff #663311 #222299 #99bb66 #553366 #bb55ff #882244 "
-    "#dd1144 #8811cc #885577 #557744 #aa1199 #ff4477 #aa3300 #9999ff"
-).split()
-MARKERS = (
-    "circle square diamond cross triangle-up x triangle-down star pentagon triangle-left hexagon triangle-right "
-    "hexagram bowtie hourglass star-square diamond-tall star-triangle-up diamond-wide star-diamond star-triangle-down octagon"
-).split()
-# The order is that of the palette: a language keeps its colour whatever else is in the figure.
-LANGUAGES = {
-    **{"en": "English", "es": "Spanish", "ja": "Japanese", "ko": "Korean", "pt": "Portuguese", "it": "Italian"},
-    **{"fr": "French", "de": "German", "fa": "Persian", "id": "Indonesian", "zh": "Chinese", "ru": "Russian"},
-    **{"tr": "Turkish", "ar": "Arabic", "th": "Thai", "hi": "Hindi", "sw": "Swahili", "vi": "Vietnamese"},
-    **{"bg": "Bulgarian", "el": "Greek", "ur": "Urdu"},
-}
-FONT = "Noto Sans, Segoe UI, Helvetica Neue, Arial, Noto Sans CJK JP, Noto Naskh Arabic, Noto Color Emoji, sans-serif"
 COLUMNS = ("x", "y", "id", "language", "label", "text")
 WEBGL_FROM = 3000  # points; below, SVG is as fast and sharper
 
 _FAINT = 0.35
-_BARE_AXIS: dict[str, Any] = {
-    "showticklabels": False,
-    "showgrid": False,
-    "zeroline": False,
-    "showline": True,
-    "mirror": True,
-}
-_BARE_AXIS |= {"linecolor": "#bbbbbb", "ticks": ""}
-_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def language_name(code: str) -> str:
-    """Return the English name of a language code, such as ``German`` for ``de``, or the code where none is known."""
-    base = re.split("[-_]", code)[0]
-    return LANGUAGES.get(code) or (f"{LANGUAGES[base]} ({code})" if base in LANGUAGES else code)
-
-
-def styles(values: Iterable[str], kind: str = "language") -> dict[str, tuple[str, str]]:
-    """Return ``{value: (colour, marker)}`` in drawing order, a different pair for each.
-
-    A language of ``LANGUAGES`` has its own pair; any other takes, in the order of its code, the next that is free.
-    Labels take pairs in alphabetical order.
-    """
-    found = set(values)
-    order = list(LANGUAGES) if kind == "language" else []
-    slot = {value: order.index(value) for value in order if value in found}
-    free = (i for i in range(1, len(found) + len(PALETTE)) if i not in slot.values())
-    slot |= {value: next(free) for value in sorted(found - set(slot))}
-    size = len(PALETTE)
-    return {value: (PALETTE[i % size], MARKERS[(i + i // size) % size]) for value, i in slot.items()}
-
-
-def safe_text(value: object, width: int = 60) -> str:
-    """Return text from data for a figure: direction and control characters out, wrapped at ``width``, escaped.
-
-    Lines with right-to-left letters are isolated (U+2068 .. U+2069), so that they cannot reorder their surroundings.
-    """
-    plain = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in _DIRECTION.sub("", str(value)))
-    lines = textwrap.wrap(plain, width, max_lines=6, placeholder=" …")
-    backwards = [any(unicodedata.bidirectional(c) in ("R", "AL") for c in line) for line in lines]
-    shown = [html.escape(line, quote=False) for line in lines]
-    return "<br>".join(f"\u2068{s}\u2069" if rtl else s for s, rtl in zip(shown, backwards, strict=True))
+_BARE_AXIS: dict[str, Any] = {"showticklabels": False, "ticks": "", "showgrid": False, "zeroline": False}
+_BARE_AXIS |= {"showline": True, "mirror": True, "linecolor": "#bbbbbb"}
 
 
 def alignment_map(points: pd.DataFrame, colour: str = "language", title: str | None = None) -> Figure:
@@ -107,10 +49,9 @@ def alignment_map(points: pd.DataFrame, colour: str = "language", title: str | N
 
     _check_points(points, colour)
     fig = go.Figure()
-    xy = _rounded(points[["x", "y"]].to_numpy())
-    for trace in _markers(points, colour, len(points)):
-        rows = trace.pop("rows")
-        fig.add_trace(trace | {"x": xy[rows, 0].tolist(), "y": xy[rows, 1].tolist()})
+    x, y = points[["x", "y"]].to_numpy(dtype=np.float32).T
+    for trace, rows in _markers(points, colour, len(points)):
+        fig.add_trace(trace | {"x": x[rows], "y": y[rows]})
     fig.update_xaxes(_BARE_AXIS)
     fig.update_yaxes(_BARE_AXIS)
     return _dressed(fig, 600, title, colour.capitalize())
@@ -157,45 +98,40 @@ def before_after_map(
     def frame(points: pd.DataFrame, at: int) -> np.ndarray:
         row = {key: i for i, key in enumerate(zip(points["language"], points["id"], strict=True))}
         if row.keys() != place.keys():
-            raise XltError(
-                f"Layer {at} holds other points than layer {shown}: give the same ids and languages in each."
-            )
-        return points[["x", "y"]].to_numpy()[[row[key] for key in keys]]
+            raise XltError(f"Layer {at} holds other points than layer {shown}: give the same ids and languages in all.")
+        return points[["x", "y"]].to_numpy(dtype=np.float32)[[row[key] for key in keys]]
 
+    # What the traces of one panel draw, as rows of the points, of which the last is a gap in a line.
     markers = _markers(points, colour, 2 * len(points))
-    groups = [trace.pop("rows") for trace in markers]
-    pairs = [[(place[source, keys[row][1]], row) for row in rows if keys[row][0] != source] for rows in groups]
+    thin = {"mode": "lines", "opacity": _FAINT, "hoverinfo": "skip", "showlegend": False}
+    traces, draws = [], []
+    for trace, rows in markers:
+        if ends := [end for row in rows if keys[row][0] != source for end in (place[source, keys[row][1]], row, -1)]:
+            line = {"line": {"color": trace["marker"]["color"], "width": 0.7}}
+            traces.append({key: trace[key] for key in ("type", "name", "legendgroup")} | line | thin)
+            draws.append(ends)
+    traces += [trace for trace, _ in markers]
+    draws += [rows for _, rows in markers]
 
-    def panel(xy: np.ndarray) -> tuple[list[list[float | None]], list[list[float | None]]]:
-        """x and y of a panel's traces: the lines of each group, then the markers of each group."""
-        axes: tuple[list[list[float | None]], list[list[float | None]]] = ([], [])
-        for axis, values in zip(axes, xy.T.tolist(), strict=True):
-            axis += [[end for a, b in group for end in (values[a], values[b], None)] for group in pairs]
-            axis += [[values[row] for row in rows] for rows in groups]
-        return axes
-
-    steps: list[dict[str, Any]] = []
+    gap = np.full((1, 2), np.nan, dtype=np.float32)
+    steps, start = [], dict[str, list[np.ndarray]]()
     for at in layers:
-        both = _rounded(np.concatenate([frame(before[at], at), frame(after[at], at)]))
-        (x, y), (x2, y2) = panel(both[: len(keys)]), panel(both[len(keys) :])
-        steps.append({"label": str(at), "method": "restyle", "args": [{"x": x + x2, "y": y + y2}]})
-    lines = [
-        {key: trace[key] for key in ("type", "name", "legendgroup")}
-        | {"mode": "lines", "line": {"color": trace["marker"]["color"], "width": 0.7}, "opacity": _FAINT}
-        | {"hoverinfo": "skip", "showlegend": False}
-        for trace in markers
-    ]
+        panels = [np.concatenate([frame(state[at], at), gap]) for state in (before, after)]
+        xy = {name: [panel[rows, i] for panel in panels for rows in draws] for i, name in enumerate("xy")}
+        start = xy if at == shown else start
+        packed = {name: [_packed(values) for values in axis] for name, axis in xy.items()}
+        steps.append({"label": str(at), "method": "restyle", "args": [packed]})
     fig = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.03)
-    traces = lines + markers + lines + [trace | {"showlegend": False} for trace in markers]
-    start = steps[layers.index(shown)]["args"][0]
-    for i, (trace, xs, ys) in enumerate(zip(traces, start["x"], start["y"], strict=True)):
-        fig.add_trace(trace | {"x": xs, "y": ys}, row=1, col=1 + i // (len(traces) // 2))
-    joined = [i for i, trace in enumerate(traces) if trace["mode"] == "lines"]
+    for i, x in enumerate(start["x"]):
+        column, number = divmod(i, len(traces))
+        unlisted = {"showlegend": False} if column else {}
+        fig.add_trace(traces[number] | unlisted | {"x": x, "y": start["y"][i]}, row=1, col=column + 1)
+    joined = [i for i, trace in enumerate(traces * 2) if trace["mode"] == "lines"]
     button: dict[str, Any] = {"label": "Lines on / off", "method": "restyle"}
     button |= {"args": [{"opacity": 0}, joined], "args2": [{"opacity": _FAINT}, joined]}
-    slider = {"steps": steps, "active": layers.index(shown), "currentvalue": {"prefix": "Layer "}, "pad": {"t": 16}}
     menu = {"type": "buttons", "buttons": [button], "showactive": False}
     menu |= {"x": 1.02, "y": 0, "xanchor": "left", "yanchor": "bottom"}
+    slider = {"steps": steps, "active": layers.index(shown), "currentvalue": {"prefix": "Layer "}, "pad": {"t": 16}}
     fig.update_xaxes(_BARE_AXIS | {"matches": "x"})
     fig.update_yaxes(_BARE_AXIS | {"matches": "y"})
     fig.update_layout(sliders=[slider], updatemenus=[menu])
@@ -228,53 +164,51 @@ def language_bars(
     if source not in first:
         raise unknown("source language", source, first)
     targets = sorted((language for language in first if language != source), key=lambda t: -first[t])
-    values = {
-        m: dict(row) | {"mean": float(np.mean([row[t] for t in targets] or [np.nan]))} for m, row in scores.items()
-    }
-    names = {source: f"{safe_text(language_name(source))} (source)", "mean": f"Mean of {len(targets)} targets"}
+    means = {method: float(np.mean([row[t] for t in targets])) if targets else 0.0 for method, row in scores.items()}
+    values = {method: {**row, "mean": means[method]} for method, row in scores.items()}
+    names = {source: f"{safe_text(language_name(source))} (source)"}
+    names |= {"mean": f"Mean of {len(targets)} targets"} if targets else {}
     names |= {target: safe_text(language_name(target)) for target in targets}
-    rows: list[str] = [source, *(["mean", "", *targets] if targets else [])]
+    at = [i if i < 2 else i + 0.5 for i in range(len(names))]  # half a row sets the targets apart
+
+    def hover(method: str, row: str) -> str:
+        lines = [f"<b>{names[row]}</b>", f"{safe_text(method)}: {values[method][row]:.1%}"]
+        if method != baseline:
+            gain = 100 * (values[method][row] - values[baseline][row])
+            lines.append(f"{gain:+.1f} points on {safe_text(baseline)}")
+        return "<br>".join(lines + ([f"n = {n[row]}"] if n and row in n else []))
+
     fig = go.Figure()
     for number, (method, score) in enumerate(values.items()):
-        present = [row for row in rows if row]
-        hover = [
-            f"<b>{names[row]}</b><br>{safe_text(method)}: {score[row]:.1%}"
-            + (
-                f"<br>{100 * (score[row] - values[baseline][row]):+.1f} points on {safe_text(baseline)}"
-                if number
-                else ""
-            )
-            + (f"<br>n = {n[row]}" if n and row in n else "")
-            for row in present
-        ]
-        spans = [(intervals or {}).get(method, {}).get(row, (score[row], score[row])) for row in present]
+        spans = [(intervals or {}).get(method, {}).get(row, (score[row], score[row])) for row in names]
+        ends = list(zip(names, spans, strict=True))
         fig.add_bar(
             orientation="h",
             name=safe_text(method),
-            y=[names[row] for row in present],
-            x=[round(score[row], 4) for row in present],
+            x=[round(score[row], 4) for row in names],
+            y=at,
+            error_x={
+                "array": [round(high - score[row], 4) for row, (_, high) in ends],
+                "arrayminus": [round(score[row] - low, 4) for row, (low, _) in ends],
+                "visible": intervals is not None,
+                "color": "#333333",
+                "thickness": 1.5,
+                "width": 0,
+            },
             marker_color=PALETTE[number % len(PALETTE)] if number else "#a6a6a6",
-            text=[f"{100 * score[row]:.1f}" for row in present],
+            text=[f"{100 * score[row]:.1f}" for row in names] if len(scores) <= 3 else None,
             textposition="inside",
             insidetextanchor="start",
-            textangle=0,
-            hovertext=hover,
+            constraintext="none",
+            textfont={"size": 12},
+            hovertext=[hover(method, row) for row in names],
             hoverinfo="text",
-            error_x=None
-            if not intervals
-            else {
-                "array": [round(high - score[row], 4) for row, (_, high) in zip(present, spans, strict=True)],
-                "arrayminus": [round(score[row] - low, 4) for row, (low, _) in zip(present, spans, strict=True)],
-                "thickness": 1.2,
-                "width": 3,
-                "color": "#333333",
-            },
         )
-    categories = [names.get(row, " ") for row in rows]
     fig.update_xaxes(tickformat=".0%", rangemode="tozero", title="Accuracy")
-    fig.update_yaxes(categoryorder="array", categoryarray=categories, range=[len(rows) - 0.5, -0.5], ticks="")
-    fig.update_layout(barmode="group", bargap=0.25, uniformtext={"minsize": 9, "mode": "hide"})
-    return _dressed(fig, 150 + len(rows) * (8 + 15 * len(scores)), title, "Method")
+    fig.update_yaxes(tickvals=at, ticktext=list(names.values()), range=[at[-1] + 0.5, -0.5], showgrid=False)
+    fig.update_yaxes(ticks="outside", ticklen=6, tickcolor="white", zeroline=False)
+    fig.update_layout(barmode="group", bargap=0.2)
+    return _dressed(fig, 130 + len(names) * (8 + (19 if len(scores) <= 3 else 9) * len(scores)), title, "Method")
 
 
 def loss_history(
@@ -282,7 +216,7 @@ def loss_history(
 ) -> Figure:
     """Draw every loss term over steps, each on its own axis, and below them each term's share of the gradient (log).
 
-    Faint lines are the logged values, strong ones their running mean over a twentieth of the run. A dotted line marks
+    Faint lines are the logged values, strong ones their mean over a moving twentieth of the run. A dotted line marks
     1 %, under which a term is next to inert.
 
     Args:
@@ -306,6 +240,7 @@ def loss_history(
         specs=[[{}] * len(terms)] + ([[{"colspan": len(terms)}] + [None] * (len(terms) - 1)] if shared else []),
         subplot_titles=[*map(safe_text, terms), *(["Share of the gradient"] if shared else [])],
         vertical_spacing=0.16,
+        horizontal_spacing=0.07,
     )
     dashes = ("solid", "dash", "dot", "dashdot")
     for number, (method, rows) in enumerate(runs.items()):
@@ -317,16 +252,20 @@ def loss_history(
             if len(steps) == 0:
                 continue
             faint = base | {"opacity": _FAINT, "hoverinfo": "skip", "showlegend": False}
-            fig.add_trace(faint | {"line": line | {"width": 1}} | _path(steps, raw), row=1, col=column)
-            fig.add_trace(base | _path(steps, _running_mean(raw, max(1, len(raw) // 20))), row=1, col=column)
+            faint["line"] = {"color": line["color"], "width": 1}
+            fig.add_trace(faint | {"x": steps, "y": raw}, row=1, col=column)
+            fig.add_trace(base | {"x": steps, "y": _smoothed(raw, len(raw) // 40)}, row=1, col=column)
             steps, share = _series(rows, "shares", term)
             if len(steps):
                 dots = base | {"mode": "lines+markers", "marker": {"size": 4}, "showlegend": False}
-                fig.add_trace(dots | _path(steps, np.where(share > 0, share, np.nan)), row=2, col=1)
+                fig.add_trace(dots | {"x": steps, "y": np.where(share > 0, share, np.nan)}, row=2, col=1)
     fig.update_xaxes(title="Step", title_standoff=4)
+    fig.update_yaxes(exponentformat="e", nticks=6)
+    fig.update_layout(legend_itemwidth=40)
     if shared:
         ticks = [10.0**power for power in range(-8, 1)]
         fig.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{100 * t:g} %" for t in ticks], row=2, col=1)
+        fig.update_yaxes(range=[None, 0.05], row=2, col=1)
         fig.add_hline(y=0.01, line={"color": "#888888", "dash": "dot", "width": 1}, row=2, col=1)
     return _dressed(fig, 560 if shared else 340, title, "Loss term")
 
@@ -339,12 +278,12 @@ def show(fig: Figure, sentence: str) -> None:
     """
     from IPython.display import Markdown, display
 
-    plain = " ".join(_DIRECTION.sub("", sentence).split())
+    plain = " ".join(plain_text(sentence).split())
     figure = json.loads(fig.to_json()) | {"config": {"displaylogo": False, "responsive": True}}
     bundle: dict[str, Any] = {"application/vnd.plotly.v1+json": figure, "text/plain": plain}
     if os.environ.get("XLT_PUBLISH") == "1":
         try:
-            bundle["image/png"] = fig.to_image(format="png", width=fig.layout.width or 960, height=fig.layout.height)
+            bundle["image/png"] = _small(fig.to_image(format="png", width=fig.layout.width or 960))
         except Exception as error:  # kaleido, choreographer and chromium each raise their own
             warnings.warn(f"No PNG was made; install kaleido and chromium, or set BROWSER_PATH: {error}", stacklevel=2)
     display(bundle, raw=True, metadata={"image/png": {"alt": plain}} if "image/png" in bundle else {})
@@ -365,8 +304,8 @@ def _check_points(points: pd.DataFrame, colour: str) -> None:
         raise XltError("Some coordinates are missing or infinite: project vectors without NaN.")
 
 
-def _markers(points: pd.DataFrame, colour: str, drawn: int) -> list[dict[str, Any]]:
-    """One marker trace per language or label, without coordinates; ``rows`` says which points it draws."""
+def _markers(points: pd.DataFrame, colour: str, drawn: int) -> list[tuple[dict[str, Any], list[int]]]:
+    """One marker trace per language or label, without coordinates, and the rows of the points that it draws."""
     english = points["english"] if "english" in points else [""] * len(points)
     emoji = points["emoji"] if "emoji" in points else [""] * len(points)
     columns = (emoji, points["text"], points["language"], points["label"], english)
@@ -387,32 +326,42 @@ def _markers(points: pd.DataFrame, colour: str, drawn: int) -> list[dict[str, An
             "name": name,
         }
         kind |= {"legendgroup": name, "hoverinfo": "text", "hovertext": [hover[row] for row in rows]}
-        traces.append(kind | {"marker": marker, "rows": rows})
+        traces.append((kind | {"marker": marker}, rows))
     return traces
 
 
-def _rounded(xy: np.ndarray) -> np.ndarray:
-    """Coordinates rounded to a five-hundredth of their span or finer, which keeps published figures small."""
-    span = float(np.ptp(xy, axis=0).max())
-    return np.round(xy.astype(np.float64), int(np.ceil(2.7 - np.log10(span))) if span > 0 else 3)
+def _packed(values: np.ndarray) -> Any:
+    """Float32 values for a slider: in base64 as plotly 6 and later write a trace, else a list, three times the size."""
+    import plotly
+
+    if int(plotly.__version__.split(".")[0]) >= 6:
+        return {"dtype": "f4", "bdata": base64.b64encode(values.astype("<f4").tobytes()).decode()}
+    return [round(value, 4) for value in values.tolist()]
 
 
 def _series(rows: Sequence[Mapping[str, Any]], part: str, term: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of one term, at most about a thousand of them."""
     found = [(row["step"], row[part][term]) for row in rows if term in (row.get(part) or {})]
-    steps, values = np.array(found, dtype=float).reshape(-1, 2)[:: max(1, len(found) // 1000)].T
-    return steps, values
+    steps, values = np.array(found, dtype=np.float32).reshape(-1, 2)[:: max(1, len(found) // 1000)].T
+    return steps.astype(np.int32), values
 
 
-def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """Mean of the last ``width`` values (fewer at the start), over those that are finite."""
-    windows = [values[max(0, i + 1 - width) : i + 1] for i in range(len(values))]
-    return np.array([w[np.isfinite(w)].mean() if np.isfinite(w).any() else np.nan for w in windows])
+def _smoothed(values: np.ndarray, reach: int) -> np.ndarray:
+    """Mean of each value and the ``reach`` finite ones before and after it."""
+    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
+    finite = (window[np.isfinite(window)] for window in windows)
+    return np.array([window.mean() if len(window) else np.nan for window in finite], dtype=np.float32)
 
 
-def _path(steps: np.ndarray, values: np.ndarray) -> dict[str, list[float | None]]:
-    y = [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
-    return {"x": [int(step) for step in steps], "y": y}
+def _small(png: bytes) -> bytes:
+    """The picture in 128 colours, a third of the size, where Pillow is installed; else as it is."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return png
+    small = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(128).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def _dressed(fig: Figure, height: int, title: str | None, legend: str) -> Figure:

@@ -74,16 +74,14 @@ class Vanilla(Objective):
 
     def __call__(self, model: Classifier, batch: Batch) -> dict[str, Tensor]:
         logits = model(**_inputs(batch)).chunk(self.streams)
-        return {
-            term: cross_entropy(part, batch["labels"]) for term, part in zip(self.weights, logits, strict=True)
-        }
+        return {term: cross_entropy(part, batch["labels"]) for term, part in zip(self.weights, logits, strict=True)}
 
 
 class EAR(Objective):
     """Embedding-Push, Attention-Pull and Robust targets over the stacked original and virtual streams.
 
     ``loss = CE(f(x), y) + CE(f(x'), y) + alpha * push + beta * pull``, any of the last three switched off by
-    ``robust``, ``push`` and ``pull``. With all three off it is ``Vanilla(passes=2)``: one forward of two streams either way.
+    ``robust``, ``push`` and ``pull``. With all three off it is ``Vanilla(passes=2)``: still one forward of two streams.
 
     Args:
         push: Form of the embedding push (``losses.PUSH_FORMS``), ``True`` for the published one, ``False`` for none.
@@ -150,14 +148,17 @@ class EAR(Objective):
             terms["robust"] = cross_entropy(virtual, batch["labels"])
         elif not self.virtual:
             terms["second_pass"] = cross_entropy(virtual, batch["labels"])
-        masks = batch["attention_mask"].chunk(2)
+        mask, virtual_mask = batch["attention_mask"].chunk(2)
         if self.push:
             assert captured.embeddings is not None
-            terms["push"] = embedding_push(*captured.embeddings.chunk(2), *masks, form=self.push, margin=self.margin)
+            first, second = captured.embeddings.chunk(2)
+            terms["push"] = embedding_push(first, second, mask, virtual_mask, self.push, self.margin)
         if self.pull:
             attention = captured.attention[self.layer]
-            values = attention.after_dropout if self.pull == "published" else attention.before_dropout
-            terms["pull"] = attention_pull(*values.chunk(2), *masks, form=self.pull)
+            first, second = attention.before_dropout.chunk(2)
+            if self.pull == "published":
+                first, second = attention.after_dropout.chunk(2)
+            terms["pull"] = attention_pull(first, second, mask, virtual_mask, self.pull)
         return terms
 
 

@@ -227,7 +227,7 @@ class SynonymSwap(_Recorded):
         pairs: list[tuple[str, str]] = []
         if str(path).lower().endswith(".json"):
             content = _read_json(Path(path))
-            for word, near in content.items() if isinstance(content, dict) else [("the file", content)]:
+            for word, near in content.items() if isinstance(content, dict) else [("the file", None)]:
                 scored = isinstance(near, dict) and all(isinstance(score, int | float) for score in near.values())
                 if not (scored or isinstance(near, list)) or not all(isinstance(x, str) and x.strip() for x in near):
                     rule = '{"word": ["synonym", ...]} or {"word": {"synonym": score}}'
@@ -392,7 +392,8 @@ def _nearest(weight: Tensor, seen: list[int], words: dict[int, str], count: int)
     classes: dict[str, int] = {}
     variant = {i: classes.setdefault(_plain(_text(piece)), len(classes)) for i, piece in words.items()}
     found = []
-    for block in torch.tensor(seen, dtype=torch.long).split(512):  # 512 x 8,192 cosines at a time: 16 MB
+    for start in range(0, len(seen), 512):  # 512 x 8,192 cosines at a time: 16 MB
+        block = torch.tensor(seen[start : start + 512])
         queries = normalize(weight[block.to(weight.device)].float().cpu(), dim=1)
         own = torch.tensor([[variant[i]] for i in block.tolist()])
         scores, ids = torch.empty(len(block), 0), torch.empty(len(block), 0, dtype=torch.long)

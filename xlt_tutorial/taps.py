@@ -75,7 +75,8 @@ def _attention_modules(model: nn.Module) -> list[nn.Module]:
     modules = [
         module
         for module in model.modules()
-        if hasattr(module, "layer_idx") and not any(hasattr(m, "layer_idx") for m in module.modules() if m is not module)
+        if hasattr(module, "layer_idx")
+        and not any(hasattr(m, "layer_idx") for m in module.modules() if m is not module)
     ]
     if not modules:
         raise XltError(f"{type(model).__name__} numbers no attention layers, so the attention pull cannot read a map.")

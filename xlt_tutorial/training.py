@@ -77,7 +77,7 @@ class Recipe:
 
     @classmethod
     def published(cls, epochs: int) -> Recipe:
-        """Return the paper's optimiser settings: lr 2e-5, no warm-up, no decay, length 128 (1 epoch XNLI, 30 PAWS-X)."""
+        """Return the paper's settings: lr 2e-5, no warm-up, no decay, length 128; 1 epoch on XNLI, 30 on PAWS-X."""
         return cls(epochs=epochs, learning_rate=2e-5, max_length=128, warmup=0.0, weight_decay=0.0)
 
 
@@ -377,9 +377,7 @@ def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
         os.replace(part, path)
 
 
-def _checkpoint(
-    accelerator: Accelerator, folder: Path, state: _State, best_weights: dict[str, Tensor] | None
-) -> None:
+def _checkpoint(accelerator: Accelerator, folder: Path, state: _State, best_weights: dict[str, Tensor] | None) -> None:
     from safetensors.torch import save_file
 
     target = folder / f"step-{state.step:06d}"
