@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # torch reads this at import, in the processes that tests start too: the cores that were granted to us, four at most.
 granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 os.environ.setdefault("OMP_NUM_THREADS", str(min(4, granted)))
@@ -87,7 +88,7 @@ TINY_WORDS = "the and not big small red blue cat dog bird fish tree house moon s
 
 
 def tiny_encoder(kind: str, seed: int = 0, **config: Any) -> Encoder:
-    """A random ``bert`` or ``xlmr`` of two blocks, 32 wide, whose Unigram vocabulary holds twenty words and the letters."""
+    """A random ``bert`` or ``xlmr`` of two blocks, 32 wide; its Unigram vocabulary is twenty words and the letters."""
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors

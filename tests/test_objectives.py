@@ -162,7 +162,13 @@ def test_published_reads_the_map_after_dropout_and_other_forms_before():
 def test_published_preset_has_the_papers_settings():
     preset = EAR.published(copies=3)
     assert preset.weights == {"ce": 1.0, "robust": 1.0, "push": 0.1, "pull": 1.0}
-    assert (preset.layer, preset.copies, preset.pad_to, preset.push, preset.pull) == (5, 3, 128, "published", "published")
+    assert (preset.layer, preset.copies, preset.pad_to, preset.push, preset.pull) == (
+        5,
+        3,
+        128,
+        "published",
+        "published",
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -160,7 +160,9 @@ def test_resumed_run_ends_in_the_same_bits(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             tiny_train(tmp_path / "b", Stops(layer=1, copies=2), recipe=recipe, out=tmp_path / "b" / "run", resume=True)
         assert any(is_whole(path) for path in (tmp_path / "b" / "run").glob("step-*"))
-    resumed = tiny_train(tmp_path / "b", Stops(layer=1, copies=2), recipe=recipe, out=tmp_path / "b" / "run", resume=True)
+    resumed = tiny_train(
+        tmp_path / "b", Stops(layer=1, copies=2), recipe=recipe, out=tmp_path / "b" / "run", resume=True
+    )
     assert same(weights_of(whole), weights_of(resumed))
     assert whole.history == resumed.history and whole.selected == resumed.selected
 

@@ -6,9 +6,14 @@ Public names are imported on first use, so that ``import xlt_tutorial`` stays fa
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Read when torch is first imported: threads that wait for one another sleep instead of spinning. Where other programs
+# want the same cores, spinning makes a training step tens of times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "load_task": "tasks",

@@ -189,6 +189,7 @@ def language_probe(
     from sklearn.model_selection import GroupKFold, cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     clouds = _checked(vectors)
     n = len(next(iter(clouds.values())))
@@ -203,7 +204,8 @@ def language_probe(
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500, tol=1e-3))
     folds = GroupKFold(5, shuffle=True, random_state=seed)
     language, groups = np.repeat(np.arange(len(clouds)), kept.sum()), np.tile(concept[kept], len(clouds))
-    return float(cross_val_score(probe, points, language, groups=groups, cv=folds).mean())
+    with threadpool_limits(1):  # its products are small: two threads that wait for each other take 25 times as long
+        return float(cross_val_score(probe, points, language, groups=groups, cv=folds).mean())
 
 
 def align(
@@ -247,7 +249,7 @@ def align(
     shapes = {language: np.shape(stack) for language, stack in vectors.items()}
     if any(len(shape) != 3 for shape in shapes.values()) or len({shape[0] for shape in shapes.values()}) > 1:
         raise XltError(f"align takes (layers, items, hidden), as many layers in every language; got {shapes}.")
-    held = shapes[source][0]
+    labels, held = list(labels), shapes[source][0]
     whole = layers is not None and len(layers) == held
     numbers = _increasing(layers, max(layers or [0]) + 1 if whole else held)
     targets = [language for language in vectors if language != source]

@@ -164,8 +164,15 @@ def _from_pretrained(where: str, name: str, source: str, fingerprint: str, **opt
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ValueError("the tokenizer's files are missing.")
     tokenizer.model_max_length = min(tokenizer.model_max_length, _positions(model))
-    commit = getattr(model.config, "_commit_hash", None)
-    return Encoder(model.eval(), tokenizer, name, source, str(commit) if source == "hub" else fingerprint)
+    return Encoder(model.eval(), tokenizer, name, source, fingerprint or _commit(where))
+
+
+def _commit(where: str) -> str:
+    """Return the hub's commit of a model in the cache, 40 hex digits; transformers no longer tells it."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    path = try_to_load_from_cache(where, "config.json", cache_dir=constants.HF_HUB_CACHE)
+    return Path(path).parent.name if isinstance(path, str) else "unknown"
 
 
 def _positions(model: nn.Module) -> int:
@@ -309,6 +316,8 @@ def _trim(encoder: Encoder, texts: list[str], keep: list[Any]) -> None:
     model.config.vocab_size = len(kept)
     model.config.pad_token_id = embedding.padding_idx
     encoder.kept_ids = rows
+    for weight in model.parameters():  # mapped from the file, they would hold its pages of the whole matrix in memory
+        weight.data = weight.data.clone()
 
 
 def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:

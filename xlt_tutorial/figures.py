@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 COLUMNS = ("x", "y", "id", "language", "label", "text")
+MEASURE_NAMES = {"gap_ratio": "Gap ratio", "knn_mixing": "kNN mixing", "p1": "P@1", "silhouette": "Silhouette"}
+MEASURE_NAMES |= {"language_probe": "Accuracy of the language probe"}
+DASHES = ("solid", "dash", "dot", "dashdot")
 WEBGL_FROM = 3000  # points; below, SVG is as fast and sharper
 
 _FAINT = 0.35
@@ -78,64 +81,33 @@ def before_after_map(
         layer: The layer shown first, the last by default.
         titles: Of the two panels.
     """
-    from plotly.subplots import make_subplots
+    if sorted(before) != sorted(after) or not before:
+        message = f"before has the layers {sorted(before)}, after {sorted(after)}"
+        raise XltError(f"{message}: give both the same, at least one.")
+    fig = _sliding((before, after), source, colour, layer, titles)
+    return fig.update_layout(xaxis2_matches="x", yaxis2_matches="y")
 
-    layers = sorted(before)
-    if not layers or layers != sorted(after):
-        raise XltError(f"before has the layers {layers}, after {sorted(after)}: give both the same, at least one.")
-    shown = layers[-1] if layer is None else layer
-    if shown not in layers:
-        raise unknown("layer", shown, map(str, layers))
-    for state in (before, after):
-        for points in state.values():
-            _check_points(points, colour)
-    points = before[shown]
-    keys = list(zip(points["language"], points["id"], strict=True))
-    place = {key: row for row, key in enumerate(keys)}
-    if any((source, concept) not in place for _, concept in keys):
-        raise XltError(f"Lines start at {source!r}, and some items lack it: add it, or name another source language.")
 
-    def frame(points: pd.DataFrame, at: int) -> np.ndarray:
-        row = {key: i for i, key in enumerate(zip(points["language"], points["id"], strict=True))}
-        if row.keys() != place.keys():
-            raise XltError(f"Layer {at} holds other points than layer {shown}: give the same ids and languages in all.")
-        return points[["x", "y"]].to_numpy(dtype=np.float32)[[row[key] for key in keys]]
+def layer_map(
+    panels: Mapping[str, Mapping[int, pd.DataFrame]],
+    source: str | None = None,
+    colour: str = "language",
+    layer: int | None = None,
+) -> Figure:
+    """Draw the same points in one panel or several, such as UMAP and PCA, with one slider over layers.
 
-    # What the traces of one panel draw, as rows of the points, of which the last is a gap in a line.
-    markers = _markers(points, colour, 2 * len(points))
-    thin = {"mode": "lines", "opacity": _FAINT, "hoverinfo": "skip", "showlegend": False}
-    traces, draws = [], []
-    for trace, rows in markers:
-        if ends := [end for row in rows if keys[row][0] != source for end in (place[source, keys[row][1]], row, -1)]:
-            line = {"line": {"color": trace["marker"]["color"], "width": 0.7}}
-            traces.append({key: trace[key] for key in ("type", "name", "legendgroup")} | line | thin)
-            draws.append(ends)
-    traces += [trace for trace, _ in markers]
-    draws += [rows for _, rows in markers]
+    The slider works without a kernel. Each panel has its own axes.
 
-    gap = np.full((1, 2), np.nan, dtype=np.float32)
-    steps, start = [], dict[str, list[np.ndarray]]()
-    for at in layers:
-        panels = [np.concatenate([frame(state[at], at), gap]) for state in (before, after)]
-        xy = {name: [panel[rows, i] for panel in panels for rows in draws] for i, name in enumerate("xy")}
-        start = xy if at == shown else start
-        packed = {name: [_packed(values) for values in axis] for name, axis in xy.items()}
-        steps.append({"label": str(at), "method": "restyle", "args": [packed]})
-    fig = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.03)
-    for i, x in enumerate(start["x"]):
-        column, number = divmod(i, len(traces))
-        unlisted = {"showlegend": False} if column else {}
-        fig.add_trace(traces[number] | unlisted | {"x": x, "y": start["y"][i]}, row=1, col=column + 1)
-    joined = [i for i, trace in enumerate(traces * 2) if trace["mode"] == "lines"]
-    button: dict[str, Any] = {"label": "Lines on / off", "method": "restyle"}
-    button |= {"args": [{"opacity": 0}, joined], "args2": [{"opacity": _FAINT}, joined]}
-    menu = {"type": "buttons", "buttons": [button], "showactive": False}
-    menu |= {"x": 1.02, "y": 0, "xanchor": "left", "yanchor": "bottom"}
-    slider = {"steps": steps, "active": layers.index(shown), "currentvalue": {"prefix": "Layer "}, "pad": {"t": 16}}
-    fig.update_xaxes(_BARE_AXIS | {"matches": "x"})
-    fig.update_yaxes(_BARE_AXIS | {"matches": "y"})
-    fig.update_layout(sliders=[slider], updatemenus=[menu])
-    return _dressed(fig, 620, None, colour.capitalize())
+    Args:
+        panels: Title -> layer -> points as in ``alignment_map``; the same layers and points in all.
+        source: The language from which thin lines go to each translation; no lines where ``None``.
+        colour: ``language`` or ``label``.
+        layer: The layer shown first, the last by default.
+    """
+    held = [sorted(layers) for layers in panels.values()]
+    if not held or not held[0] or any(layers != held[0] for layers in held):
+        raise XltError(f"The panels {', '.join(panels)} have the layers {held}: give all the same, at least one.")
+    return _sliding(list(panels.values()), source, colour, layer, [safe_text(title) for title in panels])
 
 
 def language_bars(
@@ -163,6 +135,8 @@ def language_bars(
         raise XltError(f"{', '.join(odd)} and {baseline} have scores for different languages: give all the same ones.")
     if source not in first:
         raise unknown("source language", source, first)
+    if high := [score for row in scores.values() for score in row.values() if not 0 <= score <= 1]:
+        raise XltError(f"{high[0]} is not an accuracy from 0 to 1: divide percentages by 100.")
     targets = sorted((language for language in first if language != source), key=lambda t: -first[t])
     means = {method: float(np.mean([row[t] for t in targets])) if targets else 0.0 for method, row in scores.items()}
     values = {method: {**row, "mean": means[method]} for method, row in scores.items()}
@@ -195,7 +169,7 @@ def language_bars(
                 "thickness": 1.5,
                 "width": 0,
             },
-            marker_color=PALETTE[number % len(PALETTE)] if number else "#a6a6a6",
+            marker_color=PALETTE[number % len(PALETTE)] if number else "#b8b8b8",
             text=[f"{100 * score[row]:.1f}" for row in names] if len(scores) <= 3 else None,
             textposition="inside",
             insidetextanchor="start",
@@ -242,10 +216,9 @@ def loss_history(
         vertical_spacing=0.16,
         horizontal_spacing=0.07,
     )
-    dashes = ("solid", "dash", "dot", "dashdot")
     for number, (method, rows) in enumerate(runs.items()):
         for column, term in enumerate(terms, 1):
-            line = {"color": PALETTE[column % len(PALETTE)], "dash": dashes[number % len(dashes)], "width": 2}
+            line = {"color": PALETTE[column % len(PALETTE)], "dash": DASHES[number % len(DASHES)], "width": 2}
             name = ", ".join(safe_text(part) for part in (term, method) if part)
             base = {"type": "scatter", "mode": "lines", "name": name, "legendgroup": name, "line": line}
             steps, raw = _series(rows, "terms", term)
@@ -263,11 +236,62 @@ def loss_history(
     fig.update_yaxes(exponentformat="e", nticks=6)
     fig.update_layout(legend_itemwidth=40)
     if shared:
-        ticks = [10.0**power for power in range(-8, 1)]
+        ticks = [*(10.0**power for power in range(-8, 0)), 0.5, 1.0]
         fig.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{100 * t:g} %" for t in ticks], row=2, col=1)
-        fig.update_yaxes(range=[None, 0.05], row=2, col=1)
         fig.add_hline(y=0.01, line={"color": "#888888", "dash": "dot", "width": 1}, row=2, col=1)
     return _dressed(fig, 560 if shared else 340, title, "Loss term")
+
+
+def layer_curves(
+    report: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]],
+    measure: str,
+    title: str | None = None,
+) -> Figure:
+    """Draw one measure of alignment over the layers.
+
+    The mean over targets is a strong line, each language a thin one. A measure of several parts (``p1``,
+    ``silhouette``) has a strong line for each part. A dotted line marks no skill, or full mixing.
+
+    Args:
+        report: What ``alignment.align`` returned; or state -> that, such as before and after training, which draws the
+            strong lines alone, dashed by state.
+        measure: A measure that the report holds.
+        title: Title of the figure.
+    """
+    import plotly.graph_objects as go
+
+    states = dict(report) if isinstance(report, Mapping) else {"": report}
+    if not states or not all(states.values()):
+        raise XltError("The report is empty: give what align returned, for one layer or more.")
+    held = [name for name in MEASURE_NAMES if all(name in row for rows in states.values() for row in rows)]
+    if measure not in held:
+        raise unknown("measure of this report", measure, held)
+    fig = go.Figure()
+    looks = styles({key for rows in states.values() for key, _, thin in _curves(rows, measure) if thin})
+    strong = [key for key, _, thin in _curves(next(iter(states.values())), measure) if not thin]
+    for number, (state, rows) in enumerate(states.items()):
+        layers = [row["layer"] for row in rows]
+        for key, values, thin in _curves(rows, measure):
+            if thin and len(states) > 1:
+                continue
+            shade, symbol = looks[key] if thin else (PALETTE[strong.index(key) + (len(strong) > 1)], "circle")
+            name = language_name(key) if thin else key or MEASURE_NAMES[measure]
+            fig.add_scatter(
+                x=layers,
+                y=[round(value, 4) for value in values],
+                name=", ".join(safe_text(part) for part in (name, state) if part),
+                mode="lines+markers",
+                line={"color": shade, "width": 1 if thin else 4, "dash": DASHES[number % len(DASHES)]},
+                marker={"symbol": symbol, "size": 6},
+                opacity=0.7 if thin else 1,
+            )
+    if (chance := next(iter(states.values()))[0]["chance"].get(measure)) is not None:
+        label = {"text": "full mixing" if measure == "knn_mixing" else "chance", "textposition": "top left"}
+        fig.add_hline(y=chance, line={"color": "#888888", "dash": "dot", "width": 1.5}, label=label)
+    layers = sorted({row["layer"] for rows in states.values() for row in rows})
+    fig.update_xaxes(title="Layer (0: embedding block)", tickvals=layers, zeroline=False)
+    fig.update_yaxes(title=MEASURE_NAMES[measure])
+    return _dressed(fig, 440, title, "State" if len(states) > 1 else "Language" if looks else "Part")
 
 
 def show(fig: Figure, sentence: str) -> None:
@@ -328,6 +352,90 @@ def _markers(points: pd.DataFrame, colour: str, drawn: int) -> list[tuple[dict[s
         kind |= {"legendgroup": name, "hoverinfo": "text", "hovertext": [hover[row] for row in rows]}
         traces.append((kind | {"marker": marker}, rows))
     return traces
+
+
+def _sliding(
+    states: Sequence[Mapping[int, pd.DataFrame]],
+    source: str | None,
+    colour: str,
+    layer: int | None,
+    titles: Sequence[str],
+) -> Figure:
+    """Maps of the same points, a panel for each state, one slider over layers and, from ``source`` if any, lines."""
+    from plotly.subplots import make_subplots
+
+    layers = sorted(states[0])
+    shown = layers[-1] if layer is None else layer
+    if shown not in layers:
+        raise unknown("layer", shown, map(str, layers))
+    for state in states:
+        for points in state.values():
+            _check_points(points, colour)
+    points = states[0][shown]
+    keys = list(zip(points["language"], points["id"], strict=True))
+    place = {key: row for row, key in enumerate(keys)}
+    if source is not None and any((source, concept) not in place for _, concept in keys):
+        raise XltError(f"Lines start at {source!r}, and some items lack it: add it, or name another source language.")
+
+    def frame(points: pd.DataFrame, at: int) -> np.ndarray:
+        row = {key: i for i, key in enumerate(zip(points["language"], points["id"], strict=True))}
+        if row.keys() != place.keys():
+            raise XltError(f"Layer {at} holds other points than layer {shown}: give the same ids and languages in all.")
+        return points[["x", "y"]].to_numpy(dtype=np.float32)[[row[key] for key in keys]]
+
+    # What the traces of one panel draw, as rows of the points, of which the last is a gap in a line.
+    markers = _markers(points, colour, len(states) * len(points))
+    thin = {"mode": "lines", "opacity": _FAINT, "hoverinfo": "skip", "showlegend": False}
+    traces, draws = [], []
+    for trace, rows in markers:
+        foreign = [row for row in rows if source is not None and keys[row][0] != source]
+        if ends := [end for row in foreign for end in (place[source or "", keys[row][1]], row, -1)]:
+            line = {"line": {"color": trace["marker"]["color"], "width": 0.7}}
+            traces.append({key: trace[key] for key in ("type", "name", "legendgroup")} | line | thin)
+            draws.append(ends)
+    traces += [trace for trace, _ in markers]
+    draws += [rows for _, rows in markers]
+
+    gap = np.full((1, 2), np.nan, dtype=np.float32)
+    steps, start = [], dict[str, list[np.ndarray]]()
+    for at in layers:
+        panels = [np.concatenate([frame(state[at], at), gap]) for state in states]
+        xy = {name: [panel[rows, i] for panel in panels for rows in draws] for i, name in enumerate("xy")}
+        start = xy if at == shown else start
+        packed = {name: [_packed(values) for values in axis] for name, axis in xy.items()}
+        steps.append({"label": str(at), "method": "restyle", "args": [packed]})
+    fig = make_subplots(rows=1, cols=len(states), subplot_titles=titles, horizontal_spacing=0.03)
+    for i, x in enumerate(start["x"]):
+        column, number = divmod(i, len(traces))
+        unlisted = {"showlegend": False} if column else {}
+        fig.add_trace(traces[number] | unlisted | {"x": x, "y": start["y"][i]}, row=1, col=column + 1)
+    joined = [i for i, trace in enumerate(traces * len(states)) if trace["mode"] == "lines"]
+    button: dict[str, Any] = {"label": "Lines on / off", "method": "restyle"}
+    button |= {"args": [{"opacity": 0}, joined], "args2": [{"opacity": _FAINT}, joined]}
+    menu = {"type": "buttons", "buttons": [button], "active": -1, "showactive": False}
+    menu |= {"x": 1.02, "y": -0.05, "xanchor": "left", "yanchor": "top"}
+    slider = {"steps": steps, "active": layers.index(shown), "currentvalue": {"prefix": "Layer "}, "pad": {"t": 16}}
+    fig.update_xaxes(_BARE_AXIS)
+    fig.update_yaxes(_BARE_AXIS)
+    fig.update_layout(sliders=[slider], updatemenus=[menu] if joined else [])
+    return _dressed(fig, 620, None, colour.capitalize())
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], measure: str) -> list[tuple[str, list[float], bool]]:
+    """Name, values over the rows, and whether it is one language's, of all curves of a measure; strong ones last."""
+
+    def flat(value: Any, name: str) -> dict[tuple[str, bool], float]:
+        if not isinstance(value, Mapping):
+            return {(name, False): float(value)}
+        if "mean" not in value:
+            parts = [flat(part, f"{name}, {key}" if name else key) for key, part in value.items()]
+            return {key: number for part in parts for key, number in part.items()}
+        languages = {} if name else {(key, True): float(number) for key, number in value.items() if key != "mean"}
+        return languages | {(name or "mean of targets", False): float(value["mean"])}
+
+    curves = [flat(row[measure], "") for row in rows]
+    names = {key: key[0] if key[1] else key[0].replace("_", " ") for key in curves[0]}
+    return [(name, [curve[key] for curve in curves], key[1]) for key, name in names.items()]
 
 
 def _packed(values: np.ndarray) -> Any:

@@ -227,7 +227,8 @@ class SynonymSwap(_Recorded):
         pairs: list[tuple[str, str]] = []
         if str(path).lower().endswith(".json"):
             content = _read_json(Path(path))
-            for word, near in content.items() if isinstance(content, dict) else [("the file", None)]:
+            entries: dict[str, Any] = content if isinstance(content, dict) else {"the file": None}
+            for word, near in entries.items():
                 scored = isinstance(near, dict) and all(isinstance(score, int | float) for score in near.values())
                 if not (scored or isinstance(near, list)) or not all(isinstance(x, str) and x.strip() for x in near):
                     rule = '{"word": ["synonym", ...]} or {"word": {"synonym": score}}'
@@ -335,15 +336,17 @@ def _whole_words(tokens: Sequence[str], special_mask: Sequence[bool]) -> list[in
     spaced = any(token.startswith(SPACE) for token in tokens)
 
     def opens(i: int) -> bool:
-        if i >= len(tokens) or special_mask[i] or spaced:
-            return i >= len(tokens) or special_mask[i] or tokens[i].startswith(SPACE)
+        if i >= len(tokens) or special_mask[i]:
+            return True
+        if spaced:
+            return tokens[i].startswith(SPACE)
         return not tokens[i].startswith(CONTINUES) and JOINERS.isdisjoint(tokens[max(i - 1, 0) : i + 1])
 
     places = []
     for i, token in enumerate(tokens):
         if not special_mask[i] and opens(i) and _is_word(_text(token)):
             after = i + 1
-            while after < len(tokens) and not special_mask[after] and set(tokens[after]) <= CLOSING:
+            while after < len(tokens) and set(tokens[after]) <= CLOSING:
                 after += 1
             places += [i] if opens(after) else []
     return places

@@ -1,0 +1,531 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Start here: check your machine and take a short tour
+#
+# **What you will learn**
+# - what runs on this machine, and how long it takes;
+# - what a parallel task, a multilingual encoder and a sentence vector are, each on real data;
+# - how to read an alignment map and the measure P@1;
+# - how this series is built: its notebooks, its exercises, its switches.
+#
+# **What you need**: Python, and a first acquaintance with PyTorch (a tensor, a loss, a training step). No knowledge of
+# language models or of research on them. This is the first notebook.
+#
+# **Time and memory**: about 2 minutes on two cores, about 1.3 GB.
+#
+# **Where it runs**: on a laptop, without a GPU. On Linux (x86-64) and macOS (arm64) it needs no model hub either: data
+# and weights come with the installed packages. The folder `binder` holds the settings for Binder, and the package
+# accepts the versions that Colab preloads.
+
+# %% [markdown]
+# ## The question of this series
+#
+# A *multilingual encoder* has read text in about a hundred languages. Teach it a task with English examples alone, and
+# it can do the task in Japanese too: this is **zero-shot cross-lingual transfer**. It works, but it costs: accuracy in
+# Japanese stays below that in English. One suspect is the *embedding cluster gap*. Inside the encoder, the sentences
+# of a language keep together, away from their own translations. Ding et al. (2022) try to close the gap with English
+# text alone. They swap words, which makes *virtual* sentences, and add three terms to the loss: **E**mbedding-Push,
+# **A**ttention-Pull and **R**obust targets (EAR). Does it work, and how would you know? By the end of the series you
+# can answer both, with numbers that you have computed yourself.
+
+# %% [markdown]
+# ## Is this the right kernel?
+#
+# The next cell is the first one of every notebook. When all is well, it prints nothing. Otherwise it says in one
+# sentence what is missing and what to do.
+#
+# Run one cell after another with **Shift + Enter**, or all of them with **Run > Run All Cells**. The cell after it
+# imports what this notebook uses all along.
+
+# %%
+import os
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown, display
+
+
+def say(text):
+    """Show a sentence whose numbers come from the code around it."""
+    display(Markdown(text))
+
+
+# %% [markdown]
+# ## Ask the doctor
+#
+# The doctor looks at this machine and says what will run here and how long it will take. In a terminal it is `xlt
+# doctor`.
+
+# %%
+from xlt_tutorial.doctor import examine
+
+examine()
+
+# %% [markdown]
+# `ok` is fine, a `note` is good to know, and what is `missing` comes with the line to type. Two rows matter most.
+# **Memory**: notebooks 00 to 02 stay under 2 GB each, so close the kernel of one before you open the next (*Kernel >
+# Shut Down Kernel*). **Hub**: where it is not reachable, nothing here is lost, as long as the row *Encoder e5-small*
+# is fine.
+
+# %% [markdown]
+# ## Choose what to look at
+#
+# Every notebook starts with switches. Leave them for now. Later, set `XLT_TASK` or `XLT_ENCODER` before you start
+# Jupyter, or change the cell, and the same notebook runs on your own data or on another encoder.
+
+# %%
+TASK = os.environ.get("XLT_TASK", "emoji")
+ENCODER = os.environ.get("XLT_ENCODER", "e5-small")
+
+# %% [markdown]
+# ## The data: the same things, named in many languages
+#
+# The Unicode consortium has every emoji named by people, in many languages. That gives us a small *parallel* data set:
+# row 17 is the same thing in every language. Each thing also belongs to one of Unicode's groups, such as food or
+# travel. Our task: **read the name, tell the group**.
+
+# %%
+from xlt_tutorial import load_task
+
+task = load_task(TASK)
+task
+
+# %% [markdown]
+# A task holds splits (`train`, `dev`, `test`), and a split holds one data set per language. Here is one row of the
+# test split in every language. Pick another `ROW` and run the cell again.
+
+# %%
+from xlt_tutorial.styles import language_name
+
+ROW = 0
+evaluation = task[task.evaluation_split]
+
+
+def name_of(language, row):
+    return " / ".join(evaluation[language][row][column] for column in task.text_columns)
+
+
+names = {language_name(language): name_of(language, ROW) for language in task.languages}
+row = evaluation[task.source][ROW]
+say(f"Row {ROW} {row.get('emoji', '')} has the label **{task.labels[row['label']]}**.")
+pd.DataFrame({"text": names})
+
+# %% [markdown]
+# These are real translations, so they do not match word by word. Some languages name what the picture shows, others
+# what it is used for. Keep that in mind when the encoder misses one.
+#
+# Now count the rows.
+
+# %%
+counts = pd.DataFrame(task.summary()).reindex(task.languages).fillna(0).astype(int)
+counts.index = [language_name(language) for language in counts.index]
+display(counts)
+trained = [language_name(language) for language in task.languages if language in task.splits.get("train", {})]
+say(
+    f"Training text exists in **{', '.join(trained)}** alone. The other {len(task.targets)} languages are for testing: "
+    "no word of theirs ever trains, selects or tunes anything. That is what *zero-shot* means."
+)
+
+# %% [markdown]
+# ## A smaller task for a short tour
+#
+# Five languages, 40 test items and 320 training items are enough to see how everything fits together. A task is data
+# sets per split and language, so a smaller one is made by selecting rows.
+
+# %%
+from dataclasses import replace
+
+others = [language for language in ("de", "ja", "zh", "ar") if language in task.targets] or task.targets[:4]
+LANGUAGES = (task.source, *others)
+
+
+def some(rows, n):
+    """At most n rows, evenly spread."""
+    return rows.select(np.unique(np.linspace(0, len(rows) - 1, n).astype(int)))
+
+
+splits = {"test": {language: some(evaluation[language], 40) for language in LANGUAGES}}
+if "train" in task.splits:
+    splits["train"] = {task.source: some(task["train"][task.source], 320)}
+tour = replace(task, languages=LANGUAGES, splits=splits)
+tour
+
+# %% [markdown]
+# ## The encoder
+#
+# `e5-small` is multilingual-e5-small: twelve layers, each token a vector of 384 numbers, trained on text in about a
+# hundred languages. `trim_to=task` drops the rows of its vocabulary that the task never uses. Its answers stay the
+# same, and the memory shrinks.
+
+# %%
+from xlt_tutorial import load_encoder
+
+encoder = load_encoder(ENCODER, trim_to=task if ENCODER == "e5-small" else None)
+layers = encoder.model.config.num_hidden_layers
+say(
+    f"`{encoder.name}` has {layers} layers, vectors of {encoder.model.config.hidden_size} numbers and "
+    f"{encoder.parameters / 1e6:.1f} million weights here. It comes from: {encoder.source}."
+)
+
+# %% [markdown]
+# An encoder does not read words. A *tokenizer* cuts the text into pieces of a fixed vocabulary, and `▁` marks the
+# start of a word. Frequent words are one piece, rare ones several. All languages share the one vocabulary.
+
+# %%
+pieces = {
+    language_name(language): "  ".join(encoder.tokenizer.tokenize(name_of(language, ROW))) for language in LANGUAGES
+}
+pd.DataFrame({"pieces": pieces})
+
+# %% [markdown]
+# ## From pieces to one vector
+#
+# The encoder gives every piece a vector at every layer. Layer 0 is what goes in, layer 12 of `e5-small` is what comes
+# out. The mean over the pieces of a text is its **sentence vector**. Everything in this series that is called a
+# distance between sentences is a distance between such vectors.
+#
+# Read the shapes below as *(layers, items, numbers per vector)*. Row 3 of every language is the same thing.
+
+# %%
+from xlt_tutorial import sentence_vectors
+
+vectors = sentence_vectors(encoder.model, encoder.tokenizer, tour)
+{language_name(language): stack.shape for language, stack in vectors.items()}
+
+# %% [markdown]
+# ## A first alignment map
+#
+# 384 numbers cannot be drawn, so we project them to the two directions in which the points differ most (PCA). Every
+# point is one name in one language.
+#
+# *Predict before you run*: will a point lie near its translations, or near other names in its own language?
+
+# %%
+from xlt_tutorial.alignment import knn_mixing
+from xlt_tutorial.figures import alignment_map, show
+from xlt_tutorial.projection import map_points, project
+
+LAYER = 0
+at_layer = {language: stack[LAYER] for language, stack in vectors.items()}
+points = map_points(project(at_layer, "pca"), tour, languages=LANGUAGES)
+
+# %% [markdown]
+# A map of two dimensions leaves most of the space out. So the sentence below it does not describe the picture: it
+# reports what was measured in all dimensions. **kNN mixing** asks each point for its ten nearest neighbours and counts
+# how many of them are in other languages. 0 % means that languages keep to themselves; 100 % means that language plays
+# no part.
+
+# %%
+mixing = np.mean(list(knn_mixing(at_layer).values()))
+show(
+    alignment_map(points, title=f"Layer {LAYER}: {len(tour['test'][tour.source])} items in {len(LANGUAGES)} languages"),
+    f"At layer {LAYER}, a point has {mixing:.0%} of the neighbours in other languages that it would have if language "
+    "played no part.",
+)
+
+# %% [markdown]
+# Hover over a point to see what it is. Click on a language in the legend to hide it, double-click to see it alone.
+# Then set `LAYER` to the last layer, run these two cells again, and compare.
+
+# %% [markdown]
+# ## Look up a translation
+#
+# No dictionary was given to the encoder. Still, we can ask it for a translation: take the vector of an English name,
+# and find the nearest vector among the names of another language. Near means a large *cosine*: a small angle between
+# the two.
+
+
+# %%
+def nearest(queries, keys):
+    """For each row of `queries`, the number of the row of `keys` with the largest cosine."""
+    queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    keys = keys / np.linalg.norm(keys, axis=1, keepdims=True)
+    return (queries @ keys.T).argmax(axis=1)
+
+
+OTHER = "ja" if "ja" in LANGUAGES else LANGUAGES[1]
+found = nearest(vectors[tour.source][-1], vectors[OTHER][-1])
+found
+
+# %% [markdown]
+# `found[3]` is the row that was found for row 3. It is a **hit** where the two numbers are equal. Let us read some
+# hits first.
+
+
+# %%
+def text(language, row):
+    return " / ".join(tour["test"][language][int(row)][column] for column in tour.text_columns)
+
+
+answers = pd.DataFrame(
+    {
+        "": [item.get("emoji", item["id"]) for item in tour["test"][tour.source]],
+        "asked for": [text(tour.source, row) for row in range(len(found))],
+        f"nearest in {language_name(OTHER)}": [text(OTHER, row) for row in found],
+        "which means": [text(tour.source, row) for row in found],
+    }
+)
+hit = found == np.arange(len(found))
+say(f"**{hit.sum()} hits** out of {len(hit)} names. Some of them:")
+answers[hit].iloc[:: max(1, hit.sum() // 6), :3]
+
+# %% [markdown]
+# And the misses, 16 of them at most. The last column tells in English what was found instead.
+
+# %%
+say(f"**{(~hit).sum()} misses** out of {len(hit)} names.")
+answers[~hit].head(16)
+
+# %% [markdown]
+# Read them closely. Are they nonsense, or near misses? One way to tell: does the wrong answer at least belong to the
+# same group?
+
+# %%
+labels = np.array(tour["test"][tour.source]["label"])
+same = (labels[found] == labels)[~hit].sum()
+chance = np.mean([(np.delete(labels, row) == labels[row]).mean() for row in np.flatnonzero(~hit)])
+say(
+    f"**{same} of {(~hit).sum()} misses** have the label of the thing that was asked for. A blind guess among the "
+    f"other {len(hit) - 1} names would give about {chance * (~hit).sum():.0f}."
+    if same
+    else "No miss has the label of the thing that was asked for."
+)
+
+# %% [markdown]
+# Another way is to ask which answers come back again and again.
+
+# %%
+wrong = found[~hit]
+often = np.bincount(wrong).argmax() if len(wrong) else 0
+times = (wrong == often).sum()
+say(
+    f"The wrong answer given most often is **{text(OTHER, often)}** ({text(tour.source, often)}): {times} times."
+    + (" Such a point, near to far too many others, is called a *hub*." if times > 2 else "")
+)
+
+# %% [markdown]
+# ## One number for it: P@1
+#
+# **P@1** ("precision at one") is the share of hits. The last layer of `e5-small` was trained for look-ups of this
+# kind. What about the first?
+#
+# *Predict before you run*: by how much does P@1 differ between layer 0 and the last layer? Is the order of the
+# languages the same?
+
+# %%
+from xlt_tutorial.alignment import retrieval
+
+targets = LANGUAGES[1:]
+p1 = pd.DataFrame(
+    {
+        f"layer {layer}": [retrieval(vectors[tour.source][layer], vectors[t][layer])["from_source"] for t in targets]
+        for layer in (0, layers)
+    },
+    index=[language_name(language) for language in targets],
+)
+p1.map("{:.0%}".format)
+
+# %%
+first, last = p1.iloc[:, 0], p1.iloc[:, -1]
+top = [" and ".join(column.index[column == column.max()]) for column in (first, last)]
+change = "rises" if last.mean() > first.mean() else "falls" if last.mean() < first.mean() else "stays"
+say(
+    f"Mean P@1 from {language_name(tour.source)} to the {len(targets)} others {change} from **{first.mean():.0%}** at "
+    f"layer 0 to **{last.mean():.0%}** at layer {layers}. A blind guess hits {1 / len(hit):.1%}. Highest is {top[0]} "
+    f"at layer 0 and {top[1]} at layer {layers}."
+)
+say(
+    f"With {len(hit)} candidates the question is an easy one, and the numbers are rough: one more hit is "
+    f"{100 / len(hit):.1f} points. Notebook 01 asks it of all test items, at every layer and in all languages."
+)
+
+# %% [markdown]
+# ## Ten steps of training
+#
+# Now the encoder learns the task: a linear layer on the sentence vector gives one score per label, and the usual
+# cross-entropy pulls the right score up. `Vanilla` is this plain fine-tuning. A step takes 32 English names. With so
+# few steps, the learning rate is five times the usual one. Watch the loss beside the progress bar.
+
+# %%
+from xlt_tutorial import Recipe, Vanilla, train
+
+if "train" in tour.splits:
+    recipe = Recipe(epochs=1, learning_rate=5 * Recipe.learning_rate, share_every=0)
+    run = train(tour, encoder, Vanilla(), recipe=recipe, seed=0)
+    say(f"{len(run.history)} steps in {run.seconds:.0f} seconds.")
+
+# %%
+from xlt_tutorial.figures import loss_history
+
+if "train" in tour.splits:
+    losses = [row["loss"] for row in run.history]
+    begin, end = np.mean(losses[:3]), np.mean(losses[-3:])
+    show(
+        loss_history(run.history, title=f"Cross-entropy on {language_name(tour.source)} training texts"),
+        f"The mean loss of the first three steps is {begin:.2f}, of the last three {end:.2f}; giving all "
+        f"{len(tour.labels)} labels the same score costs {np.log(len(tour.labels)):.2f}.",
+    )
+
+# %% [markdown]
+# Has it learned anything for the languages that it was not trained on? We score the same 40 items in each language.
+
+# %%
+from xlt_tutorial import evaluate
+
+if "train" in tour.splits:
+    scores = evaluate(run.model, encoder.tokenizer, tour)
+    accuracy = pd.Series(scores.accuracy).rename(index=language_name)
+    display(accuracy.map("{:.0%}".format).to_frame("accuracy"))
+    largest = pd.Series(tour["test"][tour.source]["label"]).value_counts(normalize=True).iloc[0]
+    say(
+        f"After {len(run.history)} steps: {scores.accuracy[tour.source]:.0%} in {language_name(tour.source)}, "
+        f"{scores.target_mean:.0%} on average in the others. Always naming the most frequent label of these items "
+        f"would give {largest:.0%}. So few steps and items prove nothing: notebook 02 trains and tests in earnest."
+    )
+
+# %% [markdown]
+# ## How the series is built
+#
+# | notebook | what it does | status |
+# |---|---|---|
+# | 00 Start here | what runs, and this tour | you are here |
+# | [01 The embedding cluster gap][01] | one encoder, fourteen languages, layer by layer | ready |
+# | [02 Zero-shot baseline][02] | train on English, test on thirteen others: the price | ready |
+# | 03 Virtual multilingual embeddings | make the second stream; what a swap does to meaning | planned |
+# | 04 Embedding push | the first term: idea, code, gradient, how it fails | planned |
+# | 05 Attention pull | the second term | planned |
+# | 06 Robust target | the third term | planned |
+# | 07 Full training | all together, and each subset of the terms | planned |
+# | 08 Alignment before and after | interactive maps | planned |
+# | 09 Measuring alignment honestly | which measure sees what | planned |
+# | 10 Real benchmarks | XNLI, PAWS-X, SIB-200, MASSIVE; larger encoders | planned |
+#
+# Every notebook runs by itself: none needs what another has computed.
+#
+# [01]: 01_the_embedding_cluster_gap.ipynb
+#
+# [02]: 02_zero_shot_baseline.ipynb
+
+# %% [markdown]
+# ## How to work with it
+#
+# - **Predict first.** Where a cell says *predict before you run*, write your guess down. A wrong guess teaches most.
+# - **Exercises** stand at the end. Put your answer where `...` is and run the cell: it tells you whether it is right.
+#   A cell that you leave alone says that it is unfinished, and the notebook runs on.
+# - **The package is the answer key.** Every function that a notebook explains is in the folder `xlt_tutorial`, short
+#   enough to read. `??retrieval` in a cell shows the source of a function.
+# - **Figures** are interactive here. On GitHub you see a picture, and the sentence below it says the same in words.
+
+# %% [markdown]
+# ## Use your own data, or another encoder
+#
+# | switch | value | example |
+# |---|---|---|
+# | `XLT_TASK` | `emoji`, or a folder of `<split>.<language>.tsv` files | `XLT_TASK=my_data make lab` |
+# | `XLT_ENCODER` | `e5-small`, `xlm-roberta-base`, a hub name or a folder | `XLT_ENCODER=mbert make lab` |
+# | `XLT_METHOD` | `vanilla` or `ear`, where a notebook trains | `XLT_METHOD=ear make lab` |
+#
+# Live cells follow the switches. Stored tables stay those of `emoji` and say so.
+
+# %% [markdown]
+# ## Where things are kept
+#
+# - **Your runs**: `train(..., out="runs/my_run")` keeps checkpoints there; an interrupted run goes on with
+#   `resume=True`. `make demo` writes a whole comparison to `runs/demo`: open its `report.html` in a browser.
+# - **The encoder's weights** are unpacked once, to `~/.cache/xlt_tutorial`, or to the folder that `XLT_CACHE` names.
+#   You may delete that folder at any time: it is made again.
+# - **This notebook** is written from a text file in `notebooks/src`. Save changes of your own under another name.
+
+# %% [markdown]
+# ## If something fails
+#
+# 1. Read the last line of the error. It says what to type next.
+# 2. Restart the kernel and run from the top: **Kernel > Restart Kernel and Run All Cells**.
+# 3. Run `make setup` in the course's folder, and start again with `make lab`.
+# 4. Still stuck? Open an issue on the course's repository, with the error and what `xlt doctor` prints.
+
+# %% [markdown]
+# ## Take-aways
+#
+# - A parallel task has the same rows in every language. Training text is English alone: that makes the transfer
+#   zero-shot.
+# - An encoder turns a text into one vector per layer. Layers differ in how near they bring translations.
+# - A map shows neighbours and hides most dimensions. Claims come from measures such as kNN mixing and P@1.
+# - A small sample makes a rough number. Say how many items stand behind it.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. Predict.** In which language will P@1 gain most from layer 0 to the last layer? Write its name where `...` is,
+# for example `"German"`, and only then run the cell.
+
+# %%
+guess = ...
+
+gain = (last - first).sort_values(ascending=False)
+if guess is ...:
+    print("Exercise 1 is unfinished: put the name of a language in place of the dots.")
+elif guess not in gain:
+    print(f"There is no {guess!r} in this tour. Choose one of {', '.join(gain.index)}.")
+else:
+    best = ", ".join(gain.index[np.isclose(gain, gain.max())])
+    print(f"{guess} gains {100 * gain[guess]:+.0f} points. The largest gain is {100 * gain.max():+.0f}, in {best}.")
+
+# %% [markdown]
+# **2. Write the measure.** Complete `share_of_hits`. You have `nearest` from above. The cell compares your number with
+# the package's own, in both directions.
+
+
+# %%
+def share_of_hits(queries, keys):
+    """The share of rows whose nearest row of the other language is their translation, from 0 to 1."""
+    ...
+
+
+english, other = vectors[tour.source][-1], vectors[OTHER][-1]
+mine = [share_of_hits(english, other), share_of_hits(other, english)]
+expected = list(retrieval(english, other).values())
+if None in mine:
+    print("Exercise 2 is unfinished: replace the dots with code that returns a number.")
+elif np.allclose(mine, expected):
+    print(f"Right: {mine[0]:.3f} from English, {mine[1]:.3f} to English.")
+elif np.allclose(mine, np.multiply(expected, len(english))):
+    print("You return the number of hits. Divide it by the number of rows.")
+else:
+    print(
+        f"Not yet: you return {mine}, expected is {expected}. A hit in row i is a nearest row with the same number i."
+    )
+
+# %% [markdown]
+# **3. Look again.** Set `LAYER` to 6 and then to 12 in *A first alignment map*. What happens to kNN mixing? Does the
+# picture change as much as the number does?
+#
+# **4. Ask harder.** Set the 40 in *A smaller task* to 160, and run all again. Which way does P@1 move, and why? (Think
+# of what a guess would hit.)
+
+# %% [markdown]
+# ## Further reading
+#
+# - K. Ding et al., [A Simple and Effective Method to Improve Zero-Shot Cross-Lingual Transfer
+#   Learning](https://aclanthology.org/2022.coling-1.385), COLING 2022. The method of this series.
+# - L. Wang et al., [Multilingual E5 Text Embeddings: A Technical Report](https://arxiv.org/abs/2402.05672), 2024. The
+#   encoder.
+# - T. Pires, E. Schlinger and D. Garrette, [How Multilingual is Multilingual
+#   BERT?](https://aclanthology.org/P19-1493), ACL 2019. Zero-shot transfer, observed and taken apart.
+# - M. Radovanović, A. Nanopoulos and M. Ivanović, [Hubs in Space](https://jmlr.org/papers/v11/radovanovic10a.html),
+#   JMLR
+#   2010. Why some points are the nearest neighbour of so many.
+# - Unicode CLDR, [Emoji names and keywords](https://cldr.unicode.org). Where the names come from.
+#
+# Next: [01 The embedding cluster gap](01_the_embedding_cluster_gap.ipynb).
