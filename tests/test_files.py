@@ -99,6 +99,8 @@ def test_sweep_goes_by_age(tmp_path):
     sweep(tmp_path, older_than=50)
     assert [path.name for path in tmp_path.iterdir()] == [".writing-young"]
     sweep(tmp_path / "no such folder")
+    (tmp_path / ".writing-gone").symlink_to("nowhere")  # as if it vanished under our eyes
+    sweep(tmp_path, older_than=50)
 
 
 def change_a_byte(folder: Path) -> None:

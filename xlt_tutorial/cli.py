@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import shutil
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from xlt_tutorial.batching import Maker
     from xlt_tutorial.encoders import Encoder
     from xlt_tutorial.tasks import ParallelTask
+    from xlt_tutorial.training import Run
 
 MAKERS = ("neighbours", "neighbours-source", "synonyms", "noise")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -26,6 +28,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 def main() -> None:
     """Run the command line."""
+    warnings.formatwarning = lambda message, *_, **__: f"Note: {message}\n"
     app(prog_name="xlt")
 
 
@@ -102,7 +105,7 @@ def train(
         swapper, base = _prepare(data, encoder, source, maker if method == "ear" else None, table, max_length)
         objective = EAR.published(width=max_length) if method == "ear" else make_objective(method)
         run = fit(data, base, objective, swapper, recipe, seed, folder, resume, oracle)
-        _keep(run, base, data, swapper, folder, start)
+        _keep(run, base, data, folder, start)
 
 
 def _prepare(
@@ -121,7 +124,8 @@ def _prepare(
     made: Maker | None = synonyms
     keep: set[Any] = set()
     if maker is not None and maker.startswith("neighbours"):
-        english = [text for split in ("train", "dev") for text in _source_texts(task, split)]
+        splits = [split for split in ("train", "dev") if task.source in task.splits.get(split, {})]
+        english = [text for split in splits for text in task.texts(split, task.source)]
         made = swap = NeighbourSwap.fit(full, english, only="source" if maker == "neighbours-source" else None)
         keep = set(swap.pieces)
     elif synonyms is not None:
@@ -136,41 +140,30 @@ def _prepare(
     return made, load_encoder(name, source, trim_to=task, keep=keep)
 
 
-def _source_texts(task: ParallelTask, split: str) -> list[str]:
-    held = task.source in task.splits.get(split, {})
-    return task.texts(split, task.source) if held else []
-
-
-def _keep(run: Any, base: Encoder, task: ParallelTask, maker: Maker | None, folder: Path, start: float) -> None:
+def _keep(run: Run, base: Encoder, task: ParallelTask, folder: Path, start: float) -> None:
     """Evaluate; write model, history and result; print the table."""
     from safetensors.torch import save_file
 
-    from xlt_tutorial.batching import encode_rows
     from xlt_tutorial.demo import scores_text, write_json
     from xlt_tutorial.doctor import machine, peak_memory_mb, versions
     from xlt_tutorial.evaluation import evaluate
-    from xlt_tutorial.perturb import swap_report
 
-    length = run.settings["recipe"]["max_length"]
-    scores = evaluate(run.model, base.tokenizer, task, max_length=length).as_dict()
-    # The encoder's own names, and the head's beside them: load_encoder(folder) reads what is its own.
-    weights = run.model.encoder.state_dict() | {f"head.{k}": v for k, v in run.model.head.state_dict().items()}
+    scores = evaluate(run.model, base.tokenizer, task, max_length=run.settings["recipe"]["max_length"]).as_dict()
+    # The encoder under its own names, with the head beside it: load_encoder(folder) reads what is its own.
+    weights = run.encoder.model.state_dict() | {f"head.{k}": v for k, v in run.model.head.state_dict().items()}
     save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.part", metadata={"format": "pt"})
-    shutil.move(folder / "model.part", folder / "model.safetensors")
-    run.model.encoder.config.save_pretrained(folder)
+    os.replace(folder / "model.part", folder / "model.safetensors")
+    run.encoder.model.config.save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
     write_json(folder / "history.json", run.history)
-    result = {"versions": versions(), "platform": machine(), "settings": run.settings, "selected": run.selected}
-    result |= {"oracle": run.oracle, "scores": scores, "gradient_shares": run.shares()}
-    if maker is not None:
-        rows = encode_rows(base.tokenizer, task["train"][task.source], task.text_columns, length)
-        result["swap_report"] = swap_report(maker, rows, base.tokenizer, run.settings["seed"])
+    result: dict[str, Any] = {"versions": versions(), "platform": machine(), "settings": run.settings}
+    result |= {"selected": run.selected, "oracle": run.oracle, "scores": scores, "gradient_shares": run.shares()}
     result["seconds"] = {"train": round(run.seconds, 2), "total": round(time.perf_counter() - start, 2)}
     write_json(folder / "result.json", result | {"peak_memory_mb": round(peak_memory_mb(), 1)})
     typer.echo("\n" + scores_text({run.settings["objective"]["name"]: scores}))
     if run.oracle is not None:
-        typer.echo(f"For comparison only, what the targets would have selected: {run.oracle}")
-    typer.echo(f"Results: {folder / 'result.json'}\nModel:   {folder / 'model.safetensors'}")
+        typer.echo(f"For comparison only, what the target languages would have selected: {run.oracle}")
+    typer.echo(f"\nResults: {folder / 'result.json'}\nModel:   {folder / 'model.safetensors'}")
 
 
 def _command() -> str:

@@ -18,14 +18,16 @@ from xlt_tutorial.doctor import machine, peak_memory_mb, versions
 if TYPE_CHECKING:
     import pandas as pd
 
+    from xlt_tutorial.encoders import Encoder
     from xlt_tutorial.tasks import ParallelTask
     from xlt_tutorial.training import Recipe
 
     Maps = dict[str, dict[int, pd.DataFrame]]
 
-WIDTH = 32  # tokens; what the demo cuts to, and what EAR's batches are padded to
+WIDTH = 32  # tokens: longest sequence in training, and the width of EAR's batches
+SHARE_EVERY = 20  # steps; each measurement costs four more backwards
 MAP_LAYERS = (0, 3, 6, 9, 12)
-ONE_SEED = "One seed: a difference of this kind may change in size, or in sign, with another."
+ONE_SEED = "This is one seed: another may change the size of the difference, or its sign."
 
 
 def run_demo(
@@ -37,41 +39,41 @@ def run_demo(
     layers: Sequence[int] | None = None,
     concepts: int = 60,
 ) -> dict[str, Any]:
-    """Train both methods, measure, and write ``results.json`` and ``report.html`` into ``out``.
+    """Train both methods, measure, and write ``results.json`` and ``report.html``.
 
-    Both see the same rows in the same order, take as many steps, and run two forwards a step. Nothing of a target
-    language chooses anything: the last step is taken, and the swap's candidates come from English text and the encoder.
+    Both see the same rows in the same order, take as many steps, and pass two streams through each. Nothing of a target
+    language chooses anything: the last step is taken, and the swap's candidates come from English and the encoder.
 
     Args:
-        out: Folder of the results; an earlier demo in it is overwritten.
-        seed: Seed of both runs, of the concepts on the map and of its projection.
-        progress: Say on the terminal what is going on.
+        out: Folder of the results; those of an earlier demo are overwritten.
+        seed: Of both runs, and of the draw of concepts for the map.
+        progress: Say on the terminal what goes on.
         task: The task "emoji" when ``None``; a smaller one makes a smaller demo.
-        recipe: ``Recipe(max_length=WIDTH)`` when ``None``; EAR is padded to its ``max_length``.
-        layers: Those to measure and to put on the map; all, and ``MAP_LAYERS``, when ``None``.
-        concepts: How many test concepts the map shows.
+        recipe: That of the lab, cut to ``WIDTH``, when ``None``. EAR is padded to its ``max_length``.
+        layers: Layers to measure and to map; all, and ``MAP_LAYERS``, when ``None``.
+        concepts: Test concepts on the map.
 
     Returns:
         What ``results.json`` holds.
     """
+    from xlt_tutorial.batching import encode_rows
     from xlt_tutorial.encoders import load_encoder
+    from xlt_tutorial.evaluation import evaluate
     from xlt_tutorial.objectives import EAR, Vanilla
     from xlt_tutorial.perturb import NeighbourSwap, swap_report
     from xlt_tutorial.report import write_report
     from xlt_tutorial.tasks import load_task
-    from xlt_tutorial.training import Recipe, encode_rows, train
+    from xlt_tutorial.training import Recipe, train
 
-    folder = Path(out)
+    folder, recipe = Path(out), recipe or Recipe(max_length=WIDTH, share_every=SHARE_EVERY)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.html").unlink(missing_ok=True)  # it would not be that of the results beside it
-    recipe = recipe or Recipe(max_length=WIDTH)
     results: dict[str, Any] = {"finished": False, "seed": seed, "versions": versions(), "platform": machine()}
     results |= {"seconds": {}, "peak_memory_mb": 0.0, "settings": {}}
 
     @contextmanager
-    def stage(name: str, says: str) -> Iterator[None]:
-        if progress:
-            print(f"{says} ...", flush=True)
+    def stage(name: str, doing: str) -> Iterator[None]:
+        print(f"{doing} ...", flush=True) if progress else None
         start = time.perf_counter()
         yield
         gc.collect()
@@ -79,77 +81,76 @@ def run_demo(
         results["peak_memory_mb"] = round(peak_memory_mb(), 1)
         write_json(folder / "results.json", results)
 
-    with stage("load", "Loading task and encoder, finding the neighbours to swap for"):
+    with stage("load", "Loading task and encoder, finding what to swap for what"):
         task = task or load_task("emoji")
-        full = load_encoder()
-        english = [text for split in ("train", "dev") for text in task.texts(split, task.source)]
-        swap = NeighbourSwap.fit(full, english)
-        del full
+        swap = NeighbourSwap.fit(load_encoder(), [*task.texts("train", task.source), *task.texts("dev", task.source)])
+        gc.collect()  # the untrimmed encoder
         encoder = load_encoder(trim_to=task, keep=swap.pieces)
-        split = task.evaluation_split
-        rows = np.sort(np.random.default_rng(seed).permutation(len(task[split][task.source]))[:concepts])
-        results["encoder"] = {"name": encoder.name, "source": encoder.source, "fingerprint": encoder.fingerprint}
         results["languages"] = list(task.languages)
-    clouds: dict[str, dict[str, np.ndarray]] = {}
-    shown = list(layers or MAP_LAYERS)
-    with stage("before", "Measuring the alignment before training"):
-        alignment, clouds["before"] = _measure(encoder, task, rows, layers, shown)
-        results["before"] = {"alignment": alignment}
+        test = task[task.evaluation_split][task.source]
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(test))[:concepts]).tolist()
+    clouds: dict[str, Any] = {}
 
-    objectives = {"vanilla": Vanilla(passes=2), "ear": EAR.published(width=recipe.max_length)}
-    for method, objective in objectives.items():
+    def measured(encoder: Encoder, state: str) -> list[dict[str, Any]]:
+        """Return the alignment of each layer; of the map's layers and concepts, keep the vectors."""
+        from xlt_tutorial.alignment import align, sentence_vectors
+
+        vectors = sentence_vectors(encoder.model, encoder.tokenizer, task, task.evaluation_split, layers=layers)
+        alignment = align(vectors, list(test["label"]), task.source, layers=layers)
+        places = {row["layer"]: place for place, row in enumerate(alignment)}
+        shown = {layer: places[layer] for layer in layers or MAP_LAYERS}
+        clouds[state] = {layer: {t: v[at][drawn] for t, v in vectors.items()} for layer, at in shown.items()}
+        return alignment
+
+    with stage("before_alignment", "Measuring the alignment before training"):
+        results["before"] = {"alignment": measured(encoder, "before")}
+    for method, objective in {"vanilla": Vanilla(passes=2), "ear": EAR.published(width=recipe.max_length)}.items():
         with stage(f"{method}_train", f"Training {method} on {task.source} alone"):
             run = train(task, encoder, objective, swap, recipe, seed, progress=progress)
         with stage(f"{method}_test", f"Testing {method} in {len(task.languages)} languages"):
             results["settings"][method] = run.settings
-            results[method] = _scored(run, encoder, task) | {"history": run.history}
-        with stage(f"{method}_after", f"Measuring the alignment after {method}"):
-            results[method]["alignment"], clouds["after"] = _measure(run.encoder, task, rows, layers, shown)
+            results[method] = evaluate(run.model, encoder.tokenizer, task).as_dict() | {"selected": run.selected}
+            results[method] |= {"steps": len(run.history), "streams_per_step": objective.streams}
+            results[method] |= {"gradient_shares": run.shares(), "history": run.history}
+        with stage(f"{method}_alignment", f"Measuring the alignment after {method}"):
+            results[method]["alignment"] = measured(run.encoder, "after")
         del run
-    read = encode_rows(encoder.tokenizer, task["train"][task.source], task.text_columns, recipe.max_length)
-    results["ear"]["swap_report"] = swap_report(swap, read, encoder.tokenizer, seed)
-    results["gain"] = results["ear"]["target_mean"] - results["vanilla"]["target_mean"]
-    results["gain_note"] = ONE_SEED
-    del encoder
     with stage("map", "Drawing the map"):
-        maps = _maps(clouds, task, rows, shown)
+        rows = encode_rows(encoder.tokenizer, task["train"][task.source], task.text_columns, recipe.max_length)
+        results["ear"]["swap_report"] = swap_report(swap, rows, encoder.tokenizer, seed)
+        results["gain"] = results["ear"]["target_mean"] - results["vanilla"]["target_mean"]
+        results["gain_note"] = ONE_SEED
+        del encoder
+        maps = _maps(clouds, task, drawn)
     with stage("report", "Writing the report"):
         write_report(results, maps, folder / "report.html")
-    results["finished"] = True
-    write_json(folder / "results.json", results)
-    return results
+    write_json(folder / "results.json", results | {"finished": True})
+    return results | {"finished": True}
 
 
 def demo_text(results: Mapping[str, Any], folder: str | Path) -> str:
-    """Return what the terminal shows at the end: the table, the gain, the cost, and where the report is."""
-    minutes = sum(results["seconds"].values()) / 60
-    return "\n".join(
-        [
-            scores_text({method: results[method] for method in ("vanilla", "ear")}),
-            f"\nGain of EAR in the target mean: {100 * results['gain']:+.1f} points. {results['gain_note']}",
-            f"{minutes:.1f} minutes, at most {results['peak_memory_mb'] / 1024:.2f} GB of memory.",
-            f"Results: {Path(folder) / 'results.json'}\nReport:  {Path(folder) / 'report.html'}",
-        ]
+    """Return what the terminal shows at the end."""
+    minutes, memory = sum(results["seconds"].values()) / 60, results["peak_memory_mb"] / 1024
+    return (
+        f"{scores_text({method: results[method] for method in ('vanilla', 'ear')})}\n\n"
+        f"Gain of EAR in the target mean: {100 * results['gain']:+.1f} points. {results['gain_note']}\n"
+        f"{minutes:.1f} minutes, at most {memory:.2f} GB of memory.\nReport: {Path(folder) / 'report.html'}"
     )
 
 
 def scores_text(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a table of methods by language, in per cent; the scores are those of ``Scores.as_dict``."""
+    """Return a table of accuracies in per cent by language; for each method, ``Scores.as_dict`` of the same task."""
     from xlt_tutorial.figures import language_name
 
-    first = next(iter(scores.values()))
-    source, *targets = first["accuracy"]
-    rows = [(f"{language_name(source)} (source)", [s["accuracy"][source] for s in scores.values()])]
-    rows += [(language_name(t), [s["accuracy"][t] for s in scores.values()]) for t in targets]
-    rows.append((f"mean of {len(targets)} targets", [s["target_mean"] for s in scores.values()]))
-    rows.append(("gap (source - mean)", [s["mean_gap"] for s in scores.values()]))
-    width = max(len(name) for name, _ in rows)
-    heads = [*scores, "difference"][: len(scores) + (len(scores) == 2)]
-    lines = [f"{'accuracy, %':<{width}}" + "".join(f"{head:>12}" for head in heads)]
-    for name, values in rows:
-        shown = "".join(f"{100 * value:>12.1f}" for value in values)
-        shown += f"{100 * (values[1] - values[0]):>+12.1f}" if len(values) == 2 else ""
-        lines.append(f"{name:<{width}}{shown}")
+    table = list(scores.values())
+    source, *targets = table[0]["accuracy"]
+    rows = {language_name(t): [s["accuracy"][t] for s in table] for t in (source, *targets)}
+    rows |= {f"mean of {len(targets)} targets": [s["target_mean"] for s in table]}
+    rows |= {f"gap ({source} - mean)": [s["mean_gap"] for s in table]}
+    lines = [f"{'accuracy, %':<20}" + "".join(f"{name:>16}" for name in [*scores, "difference"][: 2 * len(scores) - 1])]
+    for name, values in rows.items():
+        difference = f"{100 * (values[1] - values[0]):+16.1f}" if len(values) == 2 else ""
+        lines.append(f"{name:<20}" + "".join(f"{100 * value:16.1f}" for value in values) + difference)
     return "\n".join(lines)
 
 
@@ -160,35 +161,12 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(part, path)
 
 
-def _scored(run: Any, encoder: Any, task: ParallelTask) -> dict[str, Any]:
-    from xlt_tutorial.evaluation import evaluate
-
-    scores = evaluate(run.model, encoder.tokenizer, task).as_dict()
-    steps = {"steps": len(run.history), "forwards_per_step": 2, "selected": run.selected}
-    return scores | {"gradient_shares": run.shares(), "train_seconds": round(run.seconds, 2)} | steps
-
-
-def _measure(
-    encoder: Any, task: ParallelTask, rows: np.ndarray, layers: Sequence[int] | None, shown: list[int]
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Return the alignment of each layer, and the vectors of the concepts and layers that the map shows."""
-    from xlt_tutorial.alignment import align, sentence_vectors
-
-    split = task.evaluation_split
-    vectors = sentence_vectors(encoder.model, encoder.tokenizer, task, split, layers=layers)
-    labels = list(task[split][task.source]["label"])
-    alignment = align(vectors, labels, task.source, layers=layers)
-    places = [[row["layer"] for row in alignment].index(layer) for layer in shown]
-    return alignment, {language: v[places][:, rows] for language, v in vectors.items()}
-
-
-def _maps(clouds: dict[str, dict[str, np.ndarray]], task: ParallelTask, rows: np.ndarray, drawn: list[int]) -> Maps:
-    """Return the points of the map, state -> layer -> table; both states of a layer are projected into one frame."""
+def _maps(clouds: Mapping[str, Any], task: ParallelTask, drawn: list[int]) -> Maps:
+    """Return state -> layer -> points; both states of a layer are projected into one frame."""
     from xlt_tutorial.projection import map_points, project_aligned
 
     maps: Maps = {"before": {}, "after": {}}
-    for number, layer in enumerate(drawn):
-        before, after = ({language: v[number] for language, v in cloud.items()} for cloud in clouds.values())
-        for state, xy in zip(maps, project_aligned(before, after), strict=True):
-            maps[state][layer] = map_points(xy, task, task.evaluation_split, rows=rows.tolist())
+    for layer, before in clouds["before"].items():
+        for state, xy in zip(maps, project_aligned(before, clouds["after"][layer]), strict=True):
+            maps[state][layer] = map_points(xy, task, task.evaluation_split, rows=drawn)
     return maps

