@@ -108,8 +108,9 @@ class Reader:
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
         self.page.wait_for_function(f"{KERNEL} === 'busy'")
+        done = f"{KERNEL} === 'idle' && {CELLS}.every(c => c.cell_type !== 'code' || c.execution_count)"
         failed = f"{CELLS}.some(c => (c.outputs ?? []).some(o => o.output_type === 'error'))"
-        self.page.wait_for_function(f"{KERNEL} === 'idle' || {failed}", timeout=10 * MINUTE, polling=500)
+        self.page.wait_for_function(f"({done}) || {failed}", timeout=10 * MINUTE, polling=500)
 
     def look_at(self, at: int) -> Any:
         """Scroll to a cell and return its figure, drawn; a stored one is a picture until the mouse enters it."""
@@ -178,6 +179,7 @@ def test_start_here_runs_and_its_map_answers(read: Callable[[str], Reader]) -> N
     reader.shot("hover")
 
     height = plot.bounding_box()["height"]
+    assert height > 300
     plot.locator(".legendtoggle").first.click()
     reader.settle()
     reader.shot("legend")
@@ -198,6 +200,8 @@ def test_the_map_of_the_gap_follows_its_slider(read: Callable[[str], Reader]) ->
     reader.settle()
     reader.shot("slider-before")
 
+    height = plot.bounding_box()["height"]
+    assert height > 300
     state = "plot => [plot.layout.sliders[0].active ?? 0, plot.layout.sliders[0].steps.length]"
     active, steps = plot.evaluate(state)
     places = _places(plot)
@@ -212,6 +216,7 @@ def test_the_map_of_the_gap_follows_its_slider(read: Callable[[str], Reader]) ->
     reader.shot("slider-after")
     assert plot.evaluate(state)[0] != active
     assert _places(plot) != places
+    assert plot.bounding_box()["height"] == pytest.approx(height, abs=5)
     assert not reader.complaints
 
 

@@ -1,6 +1,7 @@
 """The doctor: what it finds, what it says where something is amiss, and that it stays quick."""
 
 import os
+import platform
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -27,7 +28,9 @@ def found(name: str) -> Check:
 def test_examines_this_machine():
     examination = examine()
     names = [check.name for check in examination.checks]
-    assert {"System", "Python", "Memory", "Disk", "Packages", "Encoder e5-small", "torch", "Hub", "xlt demo"} <= set(names)
+    assert {"System", "Python", "Memory", "Disk", "Packages", "Encoder e5-small", "torch", "Hub", "xlt demo"} <= set(
+        names
+    )
     assert {check.status for check in examination.checks} <= {"ok", "note", "missing"}
     assert examination.ok
     assert f"{doctor.cores():g} cores" in str(examination)
@@ -117,8 +120,6 @@ def test_what_results_record():
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
     machine = doctor.machine()
     assert machine["threads"] >= 1
-    import platform
-
     assert platform.node() not in map(str, machine.values())
 
 

@@ -78,7 +78,6 @@ def read_source(source: Path) -> NotebookNode:
         cell.id = f"{digest}-{seen[digest]}"
         cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key == "tags"})
     notebook.metadata = nbformat.from_dict(METADATA)
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
 
 
@@ -116,7 +115,8 @@ def tidy(notebook: NotebookNode) -> None:
         kept: list[NotebookNode] = []
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
-                lines = [line for line in output.text.split("\n") if output.name == "stdout" or "\r" not in line]
+                bars = output.name == "stderr"
+                lines = [line for line in output.text.split("\n") if not (bars and (not line or "\r" in line))]
                 text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
                 # A warning's first line starts with a path, its second repeats a line of code.
                 output.text = re.sub(r"(?m)^\S+:\d+: (\w*Warning: .*)(\n  .*)?$", r"\1", strip_ansi(text))

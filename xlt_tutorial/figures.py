@@ -286,7 +286,8 @@ def layer_curves(
                 opacity=0.7 if thin else 1,
             )
     if (chance := next(iter(states.values()))[0]["chance"].get(measure)) is not None:
-        label = {"text": "full mixing" if measure == "knn_mixing" else "chance", "textposition": "top left"}
+        label = {"text": "chance", "textposition": "start", "yanchor": "bottom"}
+        label |= {"text": "full mixing", "yanchor": "top"} if measure == "knn_mixing" else {}
         fig.add_hline(y=chance, line={"color": "#888888", "dash": "dot", "width": 1.5}, label=label)
     layers = sorted({row["layer"] for rows in states.values() for row in rows})
     fig.update_xaxes(title="Layer (0: embedding block)", tickvals=layers, zeroline=False)

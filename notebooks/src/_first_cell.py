@@ -1,5 +1,6 @@
 # The same in every notebook: where this kernel lacks something, it says so in one sentence.
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 
 NEEDS = """xlt_tutorial torch transformers tokenizers safetensors huggingface_hub accelerate datasets numpy pandas scipy
@@ -16,6 +17,7 @@ if missing := [name for name in NEEDS if find_spec(name) is None]:
         f"This kernel ({sys.executable}) has no {', '.join(missing)}: choose the kernel of .venv in the menu Kernel, "
         "or run `make lab` in the course's folder, which sets up what is missing."
     )
+import_module("xlt_tutorial")  # before torch, so that torch's idle threads sleep and leave the cores to others
 if "google.colab" in sys.modules:
     from google.colab import output
 

