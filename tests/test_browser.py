@@ -56,7 +56,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log)
     try:
         _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, home / "jupyter.log")
-        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/NAME.ipynb?token={token}"
+        # A workspace each, or a notebook opens with the tabs of the one before it.
+        yield f"http://127.0.0.1:{port}/lab/workspaces/NAME/tree/notebooks/NAME.ipynb?token={token}"
     finally:
         server.terminate()  # it shuts its kernels down
         try:

@@ -130,7 +130,7 @@ def _limit(name: str) -> list[float]:
 def _machine() -> Iterator[Check]:
     import psutil
 
-    yield Check("System", "ok", f"{platform.system()} {platform.release()} {platform.machine()}, {cores():g} cores")
+    yield Check("System", "ok", f"{platform.system()} {platform.machine()}, {cores():g} cores")
     old = sys.version_info < (3, 11)
     yield Check("Python", "missing" if old else "ok", platform.python_version(), "install Python 3.11" if old else "")
     memory = psutil.virtual_memory()

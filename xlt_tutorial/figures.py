@@ -304,11 +304,11 @@ def show(fig: Figure, sentence: str) -> None:
     from IPython.display import Markdown, display
 
     plain = " ".join(plain_text(sentence).split())
-    figure = json.loads(fig.to_json()) | {"config": {"displaylogo": False, "responsive": True}}
+    figure = json.loads(fig.to_json()) | {"config": {"displaylogo": False}}
     bundle: dict[str, Any] = {"application/vnd.plotly.v1+json": figure, "text/plain": plain}
     if os.environ.get("XLT_PUBLISH") == "1":
         try:
-            bundle["image/png"] = _small(fig.to_image(format="png", width=fig.layout.width or 960))
+            bundle["image/png"] = _small(fig.to_image(format="png", width=fig.layout.width or 900))
         except Exception as error:  # kaleido, choreographer and chromium each raise their own
             warnings.warn(f"No PNG was made; install kaleido and chromium, or set BROWSER_PATH: {error}", stacklevel=2)
     display(bundle, raw=True, metadata={"image/png": {"alt": plain}} if "image/png" in bundle else {})

@@ -318,6 +318,7 @@ def gradient_shares(model: nn.Module, terms: dict[str, Tensor], weights: dict[st
     for name, value in terms.items():
         gradients = torch.autograd.grad(weights[name] * value, parameters, retain_graph=True, allow_unused=True)
         norms[name] = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
+        del gradients  # as large as the model; else it would live through the next term's backward
     whole = sum(norms.values()) or 1.0
     return {name: norm / whole for name, norm in norms.items()}
 

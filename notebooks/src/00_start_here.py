@@ -131,10 +131,10 @@ pd.DataFrame({"text": names})
 counts = pd.DataFrame(task.summary()).reindex(task.languages).fillna(0).astype(int)
 counts.index = [language_name(language) for language in counts.index]
 display(counts)
-trained = [language_name(language) for language in task.languages if language in task.splits.get("train", {})]
+trained = [language_name(language) for language in task.splits.get("train", {})]
 say(
-    f"Training text exists in **{', '.join(trained)}** alone. The other {len(task.targets)} languages are for testing: "
-    "no word of theirs ever trains, selects or tunes anything. That is what *zero-shot* means."
+    f"Languages with training text: **{', '.join(trained) or 'none'}**. The other {len(task.languages) - len(trained)} "
+    "are for testing: no word of theirs ever trains, selects or tunes anything. That is what *zero-shot* means."
 )
 
 # %% [markdown]
@@ -277,14 +277,14 @@ answers = pd.DataFrame(
     }
 )
 hit = found == np.arange(len(found))
-say(f"**{hit.sum()} hits** out of {len(hit)} names. Some of them:")
+say(f"**{hit.sum()} hits** out of {len(hit)} items. Some of them:")
 answers[hit].iloc[:: max(1, hit.sum() // 6), :3]
 
 # %% [markdown]
 # And the misses, 16 of them at most. The last column tells in English what was found instead.
 
 # %%
-say(f"**{(~hit).sum()} misses** out of {len(hit)} names.")
+say(f"**{(~hit).sum()} misses** out of {len(hit)} items.")
 answers[~hit].head(16)
 
 # %% [markdown]
@@ -293,26 +293,26 @@ answers[~hit].head(16)
 
 # %%
 labels = np.array(tour["test"][tour.source]["label"])
-same = (labels[found] == labels)[~hit].sum()
-chance = np.mean([(np.delete(labels, row) == labels[row]).mean() for row in np.flatnonzero(~hit)])
+misses = np.flatnonzero(~hit)
+same = (labels[found[misses]] == labels[misses]).sum()
+chance = sum((np.delete(labels, row) == labels[row]).mean() for row in misses)
 say(
-    f"**{same} of {(~hit).sum()} misses** have the label of the thing that was asked for. A blind guess among the "
-    f"other {len(hit) - 1} names would give about {chance * (~hit).sum():.0f}."
-    if same
-    else "No miss has the label of the thing that was asked for."
+    f"**{same} of {len(misses)} misses** have the label of what was asked for. Blind guesses among the other "
+    f"{len(hit) - 1} items would give about {chance:.0f}."
 )
 
 # %% [markdown]
 # Another way is to ask which answers come back again and again.
 
 # %%
-wrong = found[~hit]
-often = np.bincount(wrong).argmax() if len(wrong) else 0
-times = (wrong == often).sum()
-say(
-    f"The wrong answer given most often is **{text(OTHER, often)}** ({text(tour.source, often)}): {times} times."
-    + (" Such a point, near to far too many others, is called a *hub*." if times > 2 else "")
-)
+times = pd.Series(found[misses]).value_counts()
+if len(times):
+    often = times.index[0]
+    say(
+        f"The wrong answer given most often is **{text(OTHER, often)}** ({text(tour.source, often)}): "
+        f"{times.iloc[0]} of {len(misses)} times."
+        + (" Such a point, near to far too many others, is called a *hub*." if times.iloc[0] > 2 else "")
+    )
 
 # %% [markdown]
 # ## One number for it: P@1
