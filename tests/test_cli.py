@@ -59,6 +59,7 @@ def tiny(home, *more):
     [
         (["--method", "eer"], ['method "eer"', 'Did you mean "ear"?', "vanilla, ear"]),
         (["--maker", "neighbors"], ['maker "neighbors"', 'Did you mean "neighbours"?', "synonyms, noise"]),
+        (["--method", "vanilla", "--maker", "noize"], ['maker "noize"', 'Did you mean "noise"?']),
         (["--task", "emojy"], ['task "emojy"', 'Did you mean "emoji"?']),
         (["--encoder", "e5-smal"], ['encoder "e5-smal"', 'Did you mean "e5-small"?', "mbert"]),
         (["--source", "weel"], ['source "weel"', 'Did you mean "wheel"?', "auto, wheel, hub"]),

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from xlt_tutorial import doctor, encoders, wheel_e5
 from xlt_tutorial.cli import app
+from xlt_tutorial.demo import WIDTH
 from xlt_tutorial.doctor import Check, Examination, examine
 
 
@@ -36,7 +37,8 @@ def test_examines_this_machine():
     assert f"{doctor.cores():g} cores" in str(examination)
     total = psutil.virtual_memory().total / 2**30
     assert float(found("Memory").value.split()[0]) <= total + 0.1
-    expected = (doctor.DEMO_SECONDS + doctor.DEMO_OPERATIONS / 1e11) / 60
+    operations = doctor.DEMO_OPERATIONS + doctor.DEMO_PER_TOKEN * WIDTH
+    expected = (doctor.DEMO_SECONDS + operations / 1e11) / 60
     assert f"about {expected:.0f} minutes (an estimate" in found("xlt demo").value
 
 

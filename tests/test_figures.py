@@ -502,7 +502,7 @@ def test_show_publishes_a_picture(displayed: Any, monkeypatch: pytest.MonkeyPatc
     show(before_after_map({0: points(1)}, {0: points(2)}), "Before & after.")
     (bundle, options), _ = displayed
     assert bundle["image/png"][:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", bundle["image/png"][16:24]) == (960, 620)
+    assert struct.unpack(">II", bundle["image/png"][16:24]) == (900, 620)
     assert len(bundle["image/png"]) > 5000
     assert options["metadata"] == {"image/png": {"alt": "Before & after."}}
 

@@ -97,6 +97,8 @@ def train(
 
         if method not in METHODS:
             raise unknown("method", method, METHODS)
+        if maker not in MAKERS:
+            raise unknown("maker", maker, MAKERS)
         recipe = Recipe(epochs, learning_rate, batch_size, max_length, select=select)
         data = load_task(task)
         folder = out or Path("runs") / f"{data.name}-{method}-{seed}"
@@ -115,8 +117,6 @@ def _prepare(
     from xlt_tutorial.encoders import load_encoder
     from xlt_tutorial.perturb import EmbeddingNoise, NeighbourSwap, SynonymSwap
 
-    if maker is not None and maker not in MAKERS:
-        raise unknown("maker", maker, MAKERS)
     if (maker == "synonyms") != (table is not None):
         raise XltError("--maker synonyms and --table FILE go together: give both, or neither.")
     synonyms = SynonymSwap.from_file(table, max_length=max_length) if table is not None else None

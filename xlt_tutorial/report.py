@@ -124,4 +124,5 @@ def _html(figure: Figure) -> Any:
     from plotly.io import to_html
 
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.04, "xanchor": "left", "yanchor": "bottom"})
+    figure.update_layout(modebar_orientation="v")  # beside the legend, not over it
     return Markup(to_html(figure, {"displaylogo": False, "responsive": True}, include_plotlyjs=False, full_html=False))
