@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Maps = dict[str, dict[int, pd.DataFrame]]
 
-WIDTH = 32  # tokens: longest sequence in training, and the width of EAR's batches
+WIDTH = 16  # tokens: longest sequence in training, and the width of EAR's batches; the longest English name has 11
 SHARE_EVERY = 20  # steps; each measurement costs four more backwards
 MAP_LAYERS = (0, 3, 6, 9, 12)
 ONE_SEED = "This is one seed: another may change the size of the difference, or its sign."

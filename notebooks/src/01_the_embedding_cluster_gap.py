@@ -725,8 +725,8 @@ else:
 
 # %% [markdown]
 # **3. Explore.** Leave out the special tokens `<s>` and `</s>` when you take the mean: set their mask to 0. Does the
-# gap ratio at layer 0 grow or shrink? Why? (What do these two tokens have in common across languages?) Replace the
-# dots with the masked-out batch and compare.
+# gap ratio at layer 0 grow or shrink? Why? (They are the same in every language, and weigh more in a short text than in
+# a long one.) Write the function; the cell compares.
 
 
 # %%
