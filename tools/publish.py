@@ -1,4 +1,7 @@
-"""Execute the notebooks' sources and publish them: ``python tools/publish.py [names]``, or ``--check`` without running.
+"""Execute the notebooks' sources and publish them: ``python tools/publish.py [names]``.
+
+``--check`` compares without running. ``--prose`` carries changed prose over to a notebook whose code cells are still
+those of its source, and keeps the outputs that this code made.
 
 A source is ``notebooks/src/NN_name.py`` in jupytext's py:percent. The cell of ``_first_cell.py`` is put before its
 first code cell, so no source holds it. Each source runs in a fresh kernel of this interpreter, in ``notebooks``, with
@@ -153,11 +156,29 @@ def publish(source: Path) -> dict[str, int]:
     notebook.metadata = nbformat.from_dict(METADATA | {"xlt": {"source_sha256": digest, **cost}})
     if wrong := problems(notebook):
         raise PublishError("; ".join(wrong))
-    nbformat.validate(notebook)
     target = folder / f"{source.stem}.ipynb"
+    write(notebook, target)
+    return cost | {"kilobytes": round(target.stat().st_size / 1000)}
+
+
+def publish_prose(source: Path) -> None:
+    """Take over the Markdown cells of a source; PublishError unless every code cell is the one that was run."""
+    target = source.parent.parent / f"{source.stem}.ipynb"
+    fresh, published = read_source(source), nbformat.read(target, as_version=4)
+    made = {cell.id: cell for cell in published.cells if cell.cell_type == "code"}
+    if [cell.id for cell in fresh.cells if cell.cell_type == "code"] != list(made):
+        raise PublishError("its code has changed since it was run: publish it without --prose")
+    fresh.cells = [made.get(cell.id, cell) for cell in fresh.cells]
+    cost = {key: value for key, value in published.metadata["xlt"].items() if key != "source_sha256"}
+    fresh.metadata = nbformat.from_dict(METADATA | {"xlt": {"source_sha256": sha256(source), **cost}})
+    write(fresh, target)
+
+
+def write(notebook: NotebookNode, target: Path) -> None:
+    """Write a notebook that is always whole."""
+    nbformat.validate(notebook)
     target.with_suffix(".part").write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     target.with_suffix(".part").replace(target)
-    return cost | {"kilobytes": round(target.stat().st_size / 1000)}
 
 
 def differences(source: Path) -> list[str]:
@@ -180,6 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Execute and publish the notebooks.")
     parser.add_argument("names", nargs="*", help="such as 00_start_here or 00; all when none is given")
     parser.add_argument("--check", action="store_true", help="compare sources and notebooks without running them")
+    parser.add_argument("--prose", action="store_true", help="carry over changed prose, keep the outputs")
     options = parser.parse_args(arguments)
     failed = False
     for source in sources(options.names):
@@ -187,6 +209,9 @@ def main(arguments: list[str] | None = None) -> int:
             if options.check:
                 result = "; ".join(wrong := differences(source)) or "as its source"
                 failed |= bool(wrong)
+            elif options.prose:
+                publish_prose(source)
+                result = "prose carried over"
             else:
                 cost = publish(source)
                 result = f"{cost['seconds']:6} s{cost['peak_memory_mb']:7} MB{cost['kilobytes']:7} kB"

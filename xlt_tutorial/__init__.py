@@ -25,7 +25,6 @@ _HOMES = {
     "SynonymSwap": "perturb",
     "EmbeddingNoise": "perturb",
     "swap_report": "perturb",
-    "taps": "taps",
     "embedding_push": "losses",
     "attention_pull": "losses",
     "Vanilla": "objectives",
