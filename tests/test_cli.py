@@ -166,7 +166,7 @@ def test_encoder_whose_vocabulary_cannot_be_trimmed(tmp_path):
 
 def test_interrupted_training_goes_on_with_resume(home, tmp_path):
     """SIGINT once a checkpoint is there: exit code 130, a command that works, and no step lost or done twice."""
-    out, epochs = tmp_path / "run", 40
+    out, epochs = tmp_path / "run", 25
     arguments = [str(part) for part in tiny(home, "--epochs", epochs, "--out", out)]
     module = [sys.executable, "-m", "xlt_tutorial"]
     process = subprocess.Popen(
