@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from xlt_tutorial.batching import Batch, collate, encode_rows
+from xlt_tutorial.encoders import masked_mean
 from xlt_tutorial.errors import XltError, unknown
 
 if TYPE_CHECKING:
@@ -32,9 +33,8 @@ def pooled_layers(model: PreTrainedModel, batch: Batch, layers: Sequence[int] | 
     layers by default. The model's mode (train or eval) and the gradient state are used as found.
     """
     states = model(**batch, output_hidden_states=True).hidden_states
-    mask = batch["attention_mask"].unsqueeze(-1).float()
     chosen = range(len(states)) if layers is None else layers
-    return torch.stack([(states[k].float() * mask).sum(1) / mask.sum(1).clamp(min=1) for k in chosen])
+    return torch.stack([masked_mean(states[k].float(), batch["attention_mask"]) for k in chosen])
 
 
 def sentence_vectors(

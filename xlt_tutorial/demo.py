@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xlt_tutorial.doctor import machine, peak_memory_mb, versions
+from xlt_tutorial.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,10 +158,8 @@ def scores_text(scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a file that is always whole: aside first, then put in place."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, path)
+    """Write plain values as JSON, in a file that is always whole."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _give_back() -> None:

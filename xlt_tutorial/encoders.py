@@ -311,7 +311,7 @@ def _trim(encoder: Encoder, texts: list[str], keep: list[Any]) -> None:
     old: Tensor = model.get_input_embeddings().weight
     rows = torch.tensor(kept)
     embedding = nn.Embedding(len(kept), old.shape[1], padding_idx=new_id[pad])
-    embedding.weight.data = old.data[rows].clone()
+    embedding.weight.data = old.data[rows]
     model.set_input_embeddings(embedding)
     model.config.vocab_size = len(kept)
     model.config.pad_token_id = embedding.padding_idx

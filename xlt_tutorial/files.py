@@ -1,4 +1,4 @@
-"""Folders that are either whole or absent: written aside, summed, synced, then renamed into place."""
+"""Files and folders that are either whole or absent: written aside, then renamed into place."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from pathlib import Path
 
 _SUMS = "sums.json"
 _ASIDE = ".writing-"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one stroke: a reader, or a kill, finds the old file or the new one."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
 
 
 @contextmanager

@@ -5,12 +5,12 @@ Each sentence is worked out from the numbers beside it and says what they say, w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlt_tutorial.figures import before_after_map, language_bars, language_name, loss_history
+from xlt_tutorial.files import write_whole
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -56,9 +56,7 @@ def write_report(results: Results, maps: Maps, out: str | Path) -> None:
         losses={"html": _html(losses), "sentence": losses_sentence(results)},
         layers=_layers(results), measures=MEASURES, states=STATES,
     )  # fmt: skip
-    part = Path(out).with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, out)
+    write_whole(Path(out), page)
 
 
 def bars_sentence(results: Results) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import shutil
 import time
 import warnings
@@ -22,7 +21,7 @@ from xlt_tutorial.batching import Batch, Maker, Row, TwoStreamBatches, encode_ro
 from xlt_tutorial.encoders import Classifier, Encoder
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.evaluation import Scores, evaluate, predict
-from xlt_tutorial.files import is_whole, sweep, whole_folder
+from xlt_tutorial.files import is_whole, sweep, whole_folder, write_whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -178,10 +177,7 @@ def train(
     per_epoch = math.ceil(len(batches) / recipe.accumulate)
     optimizer, scheduler = _optimizer(model, recipe, per_epoch * recipe.epochs)
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
-    state = _State()
-    if folder is not None and resume:
-        state = _restore(accelerator, folder, model)
-    best_weights = _best_weights(folder, state)
+    state, best_weights = _restore(accelerator, folder) if folder is not None and resume else (_State(), None)
 
     start = time.perf_counter() - state.seconds
     bar = _bar(per_epoch * recipe.epochs, state.step, objective.name, progress)
@@ -373,9 +369,7 @@ def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     if not path.exists():
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(plain, indent=1), encoding="utf-8")
-        os.replace(part, path)
+        write_whole(path, json.dumps(plain, indent=1))
 
 
 def _checkpoint(accelerator: Accelerator, folder: Path, state: _State, best_weights: dict[str, Tensor] | None) -> None:
@@ -394,26 +388,16 @@ def _checkpoint(accelerator: Accelerator, folder: Path, state: _State, best_weig
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _whole_checkpoint(folder: Path) -> Path | None:
-    return next((path for path in sorted(folder.glob("step-*"), reverse=True) if is_whole(path)), None)
-
-
-def _restore(accelerator: Accelerator, folder: Path, model: nn.Module) -> _State:
-    """Load the newest whole checkpoint; a run that has none starts from the beginning."""
-    newest = _whole_checkpoint(folder)
-    if newest is None:
-        return _State()
-    accelerator.load_state(str(newest))
-    return _State(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
-
-
-def _best_weights(folder: Path | None, state: _State) -> dict[str, Tensor] | None:
-    if folder is None or state.best is None:
-        return None
+def _restore(accelerator: Accelerator, folder: Path) -> tuple[_State, dict[str, Tensor] | None]:
+    """Load the newest whole checkpoint and its best weights; a run that has none starts from the beginning."""
     from safetensors.torch import load_file
 
-    newest = _whole_checkpoint(folder)
-    return load_file(newest / "best.safetensors") if newest is not None else None
+    newest = next((path for path in sorted(folder.glob("step-*"), reverse=True) if is_whole(path)), None)
+    if newest is None:
+        return _State(), None
+    accelerator.load_state(str(newest))
+    state = _State(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+    return state, load_file(newest / "best.safetensors") if state.best is not None else None
 
 
 def _bar(total: int, done: int, name: str, progress: bool) -> Any:
