@@ -162,6 +162,8 @@ def test_report_says_what_the_numbers_say(results, page):
             assert f"{share:.2%}" in text
     assert report.bars_sentence(results) in text
     assert report.map_sentence(results, 12, 60) in text and "60 test concepts in 4 languages are 240 points" in text
+    last = {state: results[state]["alignment"][-1]["silhouette"]["label"] for state in ("before", "vanilla", "ear")}
+    assert "(silhouette by label): {before:.2f}, {vanilla:.2f} and {ear:.2f}. ".format(**last) in text
     assert report.losses_sentence(results) in text
     assert f"{results['peak_memory_mb'] / 1024:.2f} GB" in text
 

@@ -296,6 +296,9 @@ def test_inert_terms_are_named_once(tmp_path):
 
 def test_bad_settings_are_refused(tmp_path):
     task = load_task(tiny_folder(tmp_path / "task"))
+    with pytest.raises(XltError, match=r"layers 0 to 1, not 5\. Choose .*layer=1"):
+        tiny_train(tmp_path, EAR(), out=tmp_path / "shallow")
+    assert not (tmp_path / "shallow").exists(), "an encoder that does not fit must not claim the folder"
     with pytest.raises(XltError, match=r"pass maker="):
         train(task, tiny_encoder(), EAR(layer=1), progress=False)
     with pytest.raises(XltError, match=r'selection "dev".*last, source'):

@@ -7,7 +7,8 @@ An objective's ``weights`` hold what each term counts; ``total`` adds them up. A
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,10 @@ from xlt_tutorial.batching import Batch
 from xlt_tutorial.encoders import Classifier
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.losses import PULL_FORMS, PUSH_FORMS, attention_pull, embedding_push
-from xlt_tutorial.taps import embedding_noise, taps
+from xlt_tutorial.taps import Captured, embedding_noise, taps
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 METHODS = ("vanilla", "ear")
 
@@ -44,6 +48,9 @@ class Objective:
     def __call__(self, model: Classifier, batch: Batch) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch, each a scalar."""
         raise NotImplementedError
+
+    def check(self, encoder: PreTrainedModel) -> None:
+        """Raise an ``XltError`` where this encoder cannot give what the terms read; nothing is computed."""
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms."""
@@ -138,9 +145,12 @@ class EAR(Objective):
         """
         return cls(copies=copies, pad_to=width)
 
+    def check(self, encoder: PreTrainedModel) -> None:
+        with self._taps(encoder):
+            pass
+
     def __call__(self, model: Classifier, batch: Batch) -> dict[str, Tensor]:
-        layers = [self.layer] if self.pull else []
-        with taps(model.encoder, layers, embeddings=bool(self.push)) as captured:
+        with self._taps(model.encoder) as captured:
             with embedding_noise(model.encoder, batch.get("noise")):
                 original, virtual = model(**_inputs(batch)).chunk(2)
         terms = {"ce": cross_entropy(original, batch["labels"])}
@@ -160,6 +170,9 @@ class EAR(Objective):
                 first, second = attention.after_dropout.chunk(2)
             terms["pull"] = attention_pull(first, second, mask, virtual_mask, self.pull)
         return terms
+
+    def _taps(self, encoder: PreTrainedModel) -> AbstractContextManager[Captured]:
+        return taps(encoder, [self.layer] if self.pull else [], embeddings=bool(self.push))
 
 
 def make_objective(method: str, **options: Any) -> Objective:

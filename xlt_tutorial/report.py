@@ -24,6 +24,7 @@ MEASURES = {  # heading: how to read it, the value, its format
     "kNN mixing": ("1 is full mixing", lambda row: row["knn_mixing"]["mean"], "{:.2f}"),
     "P@1, centred": ("from the source", lambda row: row["p1"]["centred"]["from_source"]["mean"], "{:.0%}"),
     "Silhouette by language": ("lower mixes more", lambda row: row["silhouette"]["language"], "{:.2f}"),
+    "Silhouette by label": ("higher sets classes apart", lambda row: row["silhouette"]["label"], "{:.2f}"),
     "Language probe": ("lower tells less apart", lambda row: row["language_probe"], "{:.0%}"),
 }
 
@@ -80,17 +81,18 @@ def bars_sentence(results: Results) -> str:
 def map_sentence(results: Results, layer: int, concepts: int) -> str:
     """Say what the map shows, in numbers of the alignment kit."""
     rows, languages = _layers(results)[layer], len(results["languages"])
-    hits, gaps = (
+    hits, gaps, classes = (
         [form.format(value(rows[state])) for state in STATES]
-        for _, value, form in (MEASURES["P@1, centred"], MEASURES["Gap ratio"])
+        for _, value, form in (MEASURES[name] for name in ("P@1, centred", "Gap ratio", "Silhouette by label"))
     )
     return (
         f"{concepts} test concepts in {languages} languages are {concepts * languages} points, with a line from each "
         "source text to its translations; the slider changes the layer. Over all test concepts of layer "
         f"{layer}, the nearest neighbour of a source text is its translation in {hits[0]} of cases before training, "
         f"{hits[1]} after vanilla and {hits[2]} after EAR (P@1, centred); the gap ratio is {gaps[0]}, {gaps[1]} and "
-        f"{gaps[2]}. A change that vanilla makes too is not EAR's own. The map shows only who is near whom: its "
-        "distances and the sizes of its clusters mean nothing."
+        f"{gaps[2]}. How far the classes stand apart, whatever the language (silhouette by label): {classes[0]}, "
+        f"{classes[1]} and {classes[2]}. A change that vanilla makes too is not EAR's own. The map shows only "
+        "who is near whom: its distances and the sizes of its clusters mean nothing."
     )
 
 

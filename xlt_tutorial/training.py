@@ -153,7 +153,8 @@ def train(
         The run with the selected model.
 
     Raises:
-        XltError: No training data, no maker, a folder that holds another run, or a loss that is no longer finite.
+        XltError: No training data, no maker, an encoder without the pulled layer, a folder that holds another run, or
+            a loss that is no longer finite.
     """
     from accelerate import Accelerator
     from accelerate.utils import set_seed
@@ -161,6 +162,7 @@ def train(
     recipe = recipe or Recipe()
     if objective.virtual and maker is None:
         raise XltError(f'The objective "{objective.name}" reads a virtual stream: pass maker=NeighbourSwap.fit(...).')
+    objective.check(encoder.model)
     rows, held_out = _training_rows(task, encoder, recipe, seed)
     settings = run_settings(task, encoder, objective, maker, recipe, seed)
     folder = Path(out) if out is not None else None
