@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from xlt_tutorial.batching import Batch
@@ -19,10 +19,6 @@ from xlt_tutorial.encoders import Classifier
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.losses import PULL_FORMS, PUSH_FORMS, attention_pull, embedding_push
 from xlt_tutorial.taps import Captured, embedding_noise, taps
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 METHODS = ("vanilla", "ear")
 
 
@@ -49,7 +45,7 @@ class Objective:
         """Return the unweighted terms of one batch, each a scalar."""
         raise NotImplementedError
 
-    def check(self, encoder: PreTrainedModel) -> None:
+    def check(self, encoder: nn.Module) -> None:
         """Raise an ``XltError`` where this encoder cannot give what the terms read; nothing is computed."""
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -145,7 +141,7 @@ class EAR(Objective):
         """
         return cls(copies=copies, pad_to=width)
 
-    def check(self, encoder: PreTrainedModel) -> None:
+    def check(self, encoder: nn.Module) -> None:
         with self._taps(encoder):
             pass
 
@@ -171,7 +167,7 @@ class EAR(Objective):
             terms["pull"] = attention_pull(first, second, mask, virtual_mask, self.pull)
         return terms
 
-    def _taps(self, encoder: PreTrainedModel) -> AbstractContextManager[Captured]:
+    def _taps(self, encoder: nn.Module) -> AbstractContextManager[Captured]:
         return taps(encoder, [self.layer] if self.pull else [], embeddings=bool(self.push))
 
 
