@@ -19,6 +19,7 @@ from xlt_tutorial.encoders import Classifier
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.losses import PULL_FORMS, PUSH_FORMS, attention_pull, embedding_push
 from xlt_tutorial.taps import Captured, embedding_noise, taps
+
 METHODS = ("vanilla", "ear")
 
 
