@@ -143,6 +143,7 @@ class EAR(Objective):
         return cls(copies=copies, pad_to=width)
 
     def check(self, encoder: nn.Module) -> None:
+        """Raise an ``XltError`` where the encoder lacks the pulled layer, or blocks to read."""
         with self._taps(encoder):
             pass
 

@@ -1,19 +1,22 @@
 """Reads the embedding output and the attention maps of chosen layers during a forward.
 
-Every layer runs on SDPA, which never materialises its map; only the tapped layers compute theirs. This works
-through transformers' registry of attention functions, so the model's own code is untouched.
+Every layer runs on SDPA, which hands out no map; only the tapped layers compute theirs. This works through
+transformers' registry of attention functions, so the model's own code is untouched. Architectures outside the registry,
+such as DeBERTa, compute every map anyway: theirs is read around its dropout.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from xlt_tutorial.errors import XltError
 
@@ -33,7 +36,7 @@ class Captured:
     """What one forward left behind.
 
     Attributes:
-        embeddings: Embedding-block output after LayerNorm and dropout, ``(batch, seq, hidden)``.
+        embeddings: Embedding-block output after LayerNorm and dropout, ``(batch, seq, hidden)``: the input of block 0.
         attention: Maps by 0-based layer.
     """
 
@@ -41,6 +44,7 @@ class Captured:
     attention: dict[int, AttentionMap] = field(default_factory=dict)
 
 
+_noted: set[str] = set()
 _active: ContextVar[tuple[dict[int, int], Captured] | None] = ContextVar("xlt_taps", default=None)
 
 
@@ -57,11 +61,15 @@ def _tapped_attention(
     groups = getattr(module, "num_key_value_groups", 1)
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    scores = query @ key.transpose(-1, -2) * scaling
+    scaling, bias = kwargs.get("scaling"), kwargs.get("position_bias")
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if bias is not None:
+        scores = scores + bias
     if attention_mask is not None and attention_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    elif attention_mask is not None:
+        # Added, not filled in: a padded query outside every local window attends to nothing, and eager attention lets
+        # the gradient of its even row through.
+        attention_mask = torch.zeros_like(scores[:, :1]).masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    if attention_mask is not None:
         scores = scores + attention_mask
     before = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     after = nn.functional.dropout(before, kwargs.get("dropout", 0.0), module.training)
@@ -69,18 +77,16 @@ def _tapped_attention(
     return (after @ value).transpose(1, 2).contiguous(), None
 
 
-def _attention_modules(model: nn.Module) -> list[nn.Module]:
-    """Return the module that calls the attention function in each block, in order of depth."""
-    # A block and its attention may both carry the index; the attention is the innermost.
-    modules = [
-        module
-        for module in model.modules()
-        if hasattr(module, "layer_idx")
-        and not any(hasattr(m, "layer_idx") for m in module.modules() if m is not module)
-    ]
-    if not modules:
-        raise XltError(f"{type(model).__name__} numbers no attention layers, so the attention pull cannot read a map.")
-    return modules
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """Return the encoder's blocks in order of depth: the outermost list with one module for each."""
+    depth = getattr(getattr(model, "config", None), "num_hidden_layers", None)
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return list(module)
+    raise XltError(
+        f"{type(model).__name__} keeps no list of its {depth or ''} blocks, so neither the embedding push nor the "
+        "attention pull can read it. Choose an encoder of the BERT, XLM-R, DeBERTa or ModernBERT kind, or vanilla."
+    )
 
 
 def _register() -> None:
@@ -104,7 +110,7 @@ def taps(model: nn.Module, attention: Iterable[int] = (), embeddings: bool = Fal
         A ``Captured`` that each forward inside the block overwrites.
 
     Raises:
-        XltError: A layer that the encoder does not have, or an architecture without the attention registry.
+        XltError: A layer that the encoder does not have, or an architecture without a list of blocks.
 
     Example:
         >>> with taps(encoder.model, attention=[5], embeddings=True) as captured:
@@ -112,44 +118,100 @@ def taps(model: nn.Module, attention: Iterable[int] = (), embeddings: bool = Fal
         >>> captured.attention[5].before_dropout.shape  # (batch, heads, seq, seq)
     """
     captured, layers = Captured(), sorted(set(attention))
-    hook = _tap_embeddings(model, captured) if embeddings else None
-    config: Any = getattr(model, "config", None)
+    if not layers and not embeddings:
+        yield captured
+        return
+    blocks = _blocks(model)
+    wrong = [layer for layer in layers if not 0 <= layer < len(blocks)]
+    if wrong:
+        raise XltError(
+            f"The encoder has attention layers 0 to {len(blocks) - 1}, not {wrong[0]}. "
+            f"Choose one of them, such as layer={min(5, len(blocks) - 1)}."
+        )
+    with ExitStack() as stack:
+        if embeddings:
+            stack.enter_context(_tapped_embeddings(blocks[0], captured))
+        tapped = {layer: blocks[layer] for layer in layers}
+        if tapped and getattr(model, "_supports_sdpa", False):
+            stack.enter_context(_tapped_registry(model, tapped, captured))
+        elif tapped:
+            _note_plain(type(model).__name__)
+            for layer, block in tapped.items():
+                stack.enter_context(_tapped_dropout(block, layer, captured))
+        yield captured
+
+
+@contextmanager
+def _tapped_embeddings(first: nn.Module, captured: Captured) -> Iterator[None]:
+    """Keep what goes into the first block: what transformers calls ``hidden_states[0]``, and so layer 0 everywhere."""
+
+    def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        captured.embeddings = args[0] if args else kwargs["hidden_states"]
+
+    hook = first.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        if not layers:
-            yield captured
-            return
-        modules = _attention_modules(model)
-        wrong = [layer for layer in layers if not 0 <= layer < len(modules)]
-        if wrong:
-            raise XltError(
-                f"The encoder has attention layers 0 to {len(modules) - 1}, not {wrong[0]}. "
-                f"Choose one of them, such as layer={min(5, len(modules) - 1)}."
-            )
-        if not getattr(model, "_supports_sdpa", False):
-            raise XltError(f"{type(model).__name__} has no SDPA attention, so its maps cannot be tapped.")
-        _register()
-        plain = config._attn_implementation
-        token = _active.set(({id(modules[layer]): layer for layer in layers}, captured))
-        config._attn_implementation = _NAME
-        try:
-            yield captured
-        finally:
-            config._attn_implementation = plain
-            _active.reset(token)
+        yield
     finally:
-        if hook is not None:
+        hook.remove()
+
+
+@contextmanager
+def _tapped_registry(model: nn.Module, tapped: dict[int, nn.Module], captured: Captured) -> Iterator[None]:
+    """Let the model look up ``_tapped_attention`` instead of SDPA."""
+    _register()
+    config: Any = model.config
+    before = config._attn_implementation
+    parts = {id(part): layer for layer, block in tapped.items() for part in block.modules()}
+    token = _active.set((parts, captured))
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _active.reset(token)
+
+
+class _DropoutOfMaps(TorchFunctionMode):
+    """Sees a block's calls of ``dropout``; the one on a square ``(batch, heads, seq, seq)`` is on its attention map."""
+
+    def __init__(self, layer: int, captured: Captured) -> None:
+        super().__init__()
+        self.layer, self.captured = layer, captured
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function is nn.functional.dropout:
+            before = args[0] if args else (kwargs or {})["input"]
+            if before.ndim == 4 and before.shape[-1] == before.shape[-2]:
+                self.captured.attention[self.layer] = AttentionMap(before, result)
+        return result
+
+
+@contextmanager
+def _tapped_dropout(block: nn.Module, layer: int, captured: Captured) -> Iterator[None]:
+    """Read the map around its dropout, for architectures that compute every map in their own code."""
+    watch = _DropoutOfMaps(layer, captured)
+    hooks = [
+        block.register_forward_pre_hook(lambda *_: watch.__enter__() and None),
+        block.register_forward_hook(lambda *_: watch.__exit__(None, None, None), always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
             hook.remove()
 
 
-def _tap_embeddings(model: nn.Module, captured: Captured) -> Any:
-    block = getattr(model, "embeddings", None)
-    if not isinstance(block, nn.Module):
-        raise XltError(f"{type(model).__name__} has no embedding block, so the embedding push cannot read its output.")
-
-    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        captured.embeddings = output
-
-    return block.register_forward_hook(keep)
+def _note_plain(architecture: str) -> None:
+    if architecture not in _noted:
+        _noted.add(architecture)
+        warnings.warn(
+            f"{architecture} has no SDPA attention in transformers: each of its layers computes its map in the plain "
+            "way. The results are the same, at more time and memory.",
+            stacklevel=5,
+        )
 
 
 @contextmanager
