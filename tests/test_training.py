@@ -16,14 +16,14 @@ import pytest
 import torch
 from tiny_run import tiny_encoder, tiny_folder, tiny_maker, tiny_train
 
-from xlt_tutorial.batching import TwoStreamBatches, encode_rows
+from xlt_tutorial.batching import TwoStreamBatches, encode_rows, slices
 from xlt_tutorial.encoders import Classifier
 from xlt_tutorial.errors import XltError
 from xlt_tutorial.evaluation import evaluate
 from xlt_tutorial.files import is_whole
 from xlt_tutorial.objectives import EAR, Vanilla
 from xlt_tutorial.tasks import load_task
-from xlt_tutorial.training import Recipe, gradient_shares, train
+from xlt_tutorial.training import Recipe, gradient_shares, has_bfloat16, train
 
 SCRIPT = Path(__file__).with_name("tiny_run.py")
 
@@ -294,6 +294,65 @@ def test_inert_terms_are_named_once(tmp_path):
     assert not any("inert" in str(item.message) for item in seen)
 
 
+@pytest.mark.parametrize("objective", [EAR(layer=1, copies=2), EAR(layer=1, pull="row_kl", push="hinge"), Vanilla(2)])
+@pytest.mark.parametrize("max_tokens", [1, 50])
+def test_slices_take_the_same_steps(tmp_path, objective, max_tokens):
+    """Without dropout, a run whose batches are cut ends where the uncut one does."""
+    runs = {}
+    for cells in (0, max_tokens):
+        task_folder = tiny_folder(tmp_path / str(cells) / "task")
+        recipe = Recipe(epochs=2, batch_size=8, dropout=0.0, share_every=0, max_tokens=cells, learning_rate=1e-3)
+        runs[cells] = train(load_task(task_folder), tiny_encoder(dropout=0.0), objective, tiny_maker(task_folder),
+                            recipe, progress=False)  # fmt: skip
+    whole, cut = runs.values()
+    assert len(whole.history) == len(cut.history)
+    for row, other in zip(whole.history, cut.history, strict=True):
+        assert other["terms"] == pytest.approx(row["terms"], abs=1e-5)
+        assert other["grad_norm"] == pytest.approx(row["grad_norm"], rel=1e-3)
+    for (name, weight), other in zip(whole.model.named_parameters(), cut.model.parameters(), strict=True):
+        torch.testing.assert_close(weight, other, atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_slices_hold_each_pair_once_and_keep_to_their_size(tmp_path):
+    task_folder = tiny_folder(tmp_path / "task")
+    encoder = tiny_encoder()
+    rows = encode_rows(encoder.tokenizer, load_task(task_folder)["train"]["en"], ("text",), 32)
+    batches = list(TwoStreamBatches(rows, encoder.tokenizer, 16, 3, 2, tiny_maker(task_folder)).epoch(0))
+    for batch in batches:
+        width = batch["input_ids"].shape[1]
+        parts = list(slices(batch, 2, 5 * 2 * width + 1))
+        assert [len(part["labels"]) for part, _ in parts] == [5, 5, 5, 1]
+        assert [share for _, share in parts] == [5 / 16, 5 / 16, 5 / 16, 1 / 16]
+        for stream in (0, 1):
+            ids = torch.cat([part["input_ids"].chunk(2)[stream] for part, _ in parts])
+            assert torch.equal(ids, batch["input_ids"][16 * stream : 16 * (stream + 1)])
+        assert torch.equal(torch.cat([part["labels"] for part, _ in parts]), batch["labels"])
+    assert len(list(slices(batches[0], 2, 0))) == 1
+
+
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="this processor has no bfloat16 products")
+def test_bfloat16_trains_float32_weights(tmp_path):
+    runs = {}
+    for precision in ("float32", "bfloat16"):
+        recipe = Recipe(epochs=1, batch_size=8, share_every=1, precision=precision, dropout=0.0)
+        task_folder = tiny_folder(tmp_path / precision / "task")
+        runs[precision] = train(load_task(task_folder), tiny_encoder(dropout=0.0), EAR(layer=1),
+                                tiny_maker(task_folder), recipe, progress=False)  # fmt: skip
+    exact, rounded = runs["float32"].history[0], runs["bfloat16"].history[0]
+    assert rounded["terms"] == pytest.approx(exact["terms"], rel=0.05)
+    assert rounded["terms"] != exact["terms"]
+    assert rounded["shares"] == pytest.approx(exact["shares"], abs=0.02)
+    assert {weight.dtype for weight in runs["bfloat16"].model.parameters()} == {torch.float32}
+    assert runs["bfloat16"].settings["recipe"]["precision"] == "bfloat16"
+
+
+def test_bfloat16_is_refused_where_the_machine_lacks_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("xlt_tutorial.training.has_bfloat16", lambda device: False)
+    with pytest.raises(XltError, match=r"no bfloat16 products.*precision='float32'"):
+        tiny_train(tmp_path, recipe=Recipe(precision="bfloat16"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_settings_are_refused(tmp_path):
     task = load_task(tiny_folder(tmp_path / "task"))
     with pytest.raises(XltError, match=r"layers 0 to 1, not 5\. Choose .*layer=1"):
@@ -303,6 +362,10 @@ def test_bad_settings_are_refused(tmp_path):
         train(task, tiny_encoder(), EAR(layer=1), progress=False)
     with pytest.raises(XltError, match=r'selection "dev".*last, source'):
         Recipe(select="dev")
+    with pytest.raises(XltError, match=r'precision "fp16".*float32, bfloat16'):
+        Recipe(precision="fp16")
+    with pytest.raises(XltError, match="max_tokens is -1"):
+        Recipe(max_tokens=-1)
     with pytest.raises(XltError, match="epochs is 0"):
         Recipe(epochs=0)
     with pytest.raises(XltError, match="learning_rate"):

@@ -157,6 +157,26 @@ def collate(
     return batch
 
 
+def slices(batch: Batch, streams: int, max_tokens: int) -> Iterator[tuple[Batch, float]]:
+    """Cut a stacked batch into parts of at most ``max_tokens`` padded tokens; an original and its copy stay together.
+
+    Args:
+        batch: From ``collate``, with labels.
+        streams: 1 or 2, as in ``TwoStreamBatches``.
+        max_tokens: Rows times width, both streams counted; 0 does not cut. A single pair is never cut.
+
+    Yields:
+        Each part, padded as the batch is, and its share of the batch's rows. Every loss term is a mean over rows, so
+        the terms and gradients of the parts, times their shares, add up to those of the batch.
+    """
+    rows, width = len(batch["labels"]), batch["input_ids"].shape[1]
+    size = max(1, max_tokens // (streams * width)) if max_tokens else rows
+    for part in torch.arange(rows).split(size):
+        stacked = torch.cat([part + stream * rows for stream in range(streams)])
+        cut = {key: value[part if key == "labels" else stacked] for key, value in batch.items()}
+        yield cut, len(part) / rows
+
+
 class TwoStreamBatches:
     """The training batches of any epoch, rebuilt from (seed, epoch) alone so that a resumed run sees the same ones.
 

@@ -82,6 +82,8 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Original sentences in a batch.")] = 32,
     max_length: Annotated[int, typer.Option(help="Longest sequence in tokens; ear pads to it.")] = 32,
     select: Annotated[str, typer.Option(help="last step, or best epoch on held-out source data.")] = "last",
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 where the processor has it.")] = "float32",
+    max_tokens: Annotated[int, typer.Option(help="Padded tokens in one forward; 0: the whole batch.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Default: runs/<task>-<method>-<seed>.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run that the folder holds.")] = False,
     oracle: Annotated[bool, typer.Option(help="Also report what the targets would have selected.")] = False,
@@ -99,7 +101,9 @@ def train(
             raise unknown("method", method, METHODS)
         if maker not in MAKERS:
             raise unknown("maker", maker, MAKERS)
-        recipe = Recipe(epochs, learning_rate, batch_size, max_length, select=select)
+        recipe = Recipe(
+            epochs, learning_rate, batch_size, max_length, select=select, precision=precision, max_tokens=max_tokens
+        )
         data = load_task(task)
         folder = out or Path("runs") / f"{data.name}-{method}-{seed}"
         if (folder / "settings.json").exists() and not resume:

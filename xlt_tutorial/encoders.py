@@ -352,6 +352,6 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **more: Tensor) -> Tensor:
-        """Return logits ``(batch, n_labels)`` for ids and mask ``(batch, seq)``."""
+        """Return logits ``(batch, n_labels)``, in float32 under autocast too, for ids and mask ``(batch, seq)``."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **more).last_hidden_state
-        return self.head(self.dropout(masked_mean(hidden, attention_mask)))
+        return self.head(self.dropout(masked_mean(hidden, attention_mask))).float()

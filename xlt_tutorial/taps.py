@@ -25,7 +25,7 @@ _NAME = "xlt_tapped"
 
 @dataclass
 class AttentionMap:
-    """One layer's attention ``(batch, heads, query, key)``, before and after dropout."""
+    """One layer's attention ``(batch, heads, query, key)``, before and after dropout; in float32 under autocast too."""
 
     before_dropout: Tensor
     after_dropout: Tensor
@@ -71,10 +71,10 @@ def _tapped_attention(
         attention_mask = torch.zeros_like(scores[:, :1]).masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     if attention_mask is not None:
         scores = scores + attention_mask
-    before = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    before = scores.softmax(-1, dtype=torch.float32)
     after = nn.functional.dropout(before, kwargs.get("dropout", 0.0), module.training)
     active[1].attention[layer] = AttentionMap(before, after)
-    return (after @ value).transpose(1, 2).contiguous(), None
+    return (after.to(value.dtype) @ value).transpose(1, 2).contiguous(), None
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

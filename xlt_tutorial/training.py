@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlt_tutorial.batching import Batch, Maker, Row, TwoStreamBatches, encode_rows
+from xlt_tutorial.batching import Batch, Maker, Row, TwoStreamBatches, encode_rows, slices
 from xlt_tutorial.encoders import Classifier, Encoder
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.evaluation import Scores, evaluate, predict
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from xlt_tutorial.tasks import ParallelTask
 
 SELECTIONS = ("last", "source")
+PRECISIONS = ("float32", "bfloat16")
 INERT = 0.01
 
 
@@ -50,6 +51,9 @@ class Recipe:
         select: ``last`` takes the last step; ``source`` the best epoch on held-out source-language data.
         share_every: Steps between two measurements of the gradient shares; 0 for none.
         checkpoint_every: Steps between checkpoints; 0 for one at the end of each epoch.
+        precision: ``float32``, or ``bfloat16`` for autocast: weights, losses and scores stay in float32.
+        max_tokens: Padded tokens in one forward, both streams counted; a batch of more is cut into slices whose
+            gradients add up to its own, which costs less memory for the same step. 0 never cuts.
     """
 
     epochs: int = 8
@@ -64,13 +68,19 @@ class Recipe:
     select: str = "last"
     share_every: int = 10
     checkpoint_every: int = 0
+    precision: str = "float32"
+    max_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.select not in SELECTIONS:
             raise unknown("selection", self.select, SELECTIONS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         for name in ("epochs", "batch_size", "max_length", "accumulate"):
             if getattr(self, name) < 1:
                 raise XltError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        if self.max_tokens < 0:
+            raise XltError(f"max_tokens is {self.max_tokens}; it must be 0 (never cut) or more.")
         if not self.learning_rate > 0:
             raise XltError(f"learning_rate is {self.learning_rate}; it must be above 0.")
 
@@ -160,6 +170,9 @@ def train(
     from accelerate.utils import set_seed
 
     recipe = recipe or Recipe()
+    device = Accelerator().device
+    if recipe.precision == "bfloat16" and not has_bfloat16(device):
+        raise XltError(f"This machine's {device.type} has no bfloat16 products. Use precision='float32'.")
     if objective.virtual and maker is None:
         raise XltError(f'The objective "{objective.name}" reads a virtual stream: pass maker=NeighbourSwap.fit(...).')
     objective.check(encoder.model)
@@ -215,6 +228,14 @@ def train(
     return Run(trained, after, state.history, settings, selected, state.oracle, seconds)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether the device multiplies in bfloat16 by itself; where it does not, autocast only slows it down."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return any(held is True and "bf16" in name for name, held in known.items())
+
+
 def run_settings(
     task: ParallelTask, encoder: Encoder, objective: Objective, maker: Maker | None, recipe: Recipe, seed: int
 ) -> dict[str, Any]:
@@ -250,7 +271,7 @@ def _optimizer(model: nn.Module, recipe: Recipe, steps: int) -> tuple[Any, Any]:
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
     others = [weight for weight in model.parameters() if weight.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, eps=1e-8)
+    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, eps=1e-8, fused=True)
     return optimizer, get_linear_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
 
 
@@ -278,17 +299,20 @@ def _step(
     """Take one optimiser step and return its row of the history."""
     sums: dict[str, float] = {}
     row: dict[str, Any] = {"lr": scheduler.get_last_lr()[0]}
-    for i, batch in enumerate(batches):
-        moved = {key: value.to(accelerator.device) for key, value in batch.items()}
-        terms = objective(model, moved)  # type: ignore[arg-type]
-        for name, value in terms.items():
-            number = value.item()
-            if not math.isfinite(number):
-                raise _not_finite(f'the term "{name}"', number, step)
-            sums[name] = sums.get(name, 0.0) + number / len(batches)
-        if recipe.share_every and i == 0 and step % recipe.share_every == 0:
-            row["shares"] = gradient_shares(model, terms, objective.weights)
-        accelerator.backward(objective.total(terms) / len(batches))
+    device = accelerator.device
+    for batch in batches:
+        for part, share in slices(batch, objective.streams, recipe.max_tokens):
+            moved = {key: value.to(device) for key, value in part.items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                terms = objective(model, moved)  # type: ignore[arg-type]
+            for name, value in terms.items():
+                number = value.item()
+                if not math.isfinite(number):
+                    raise _not_finite(f'the term "{name}"', number, step)
+                sums[name] = sums.get(name, 0.0) + number * share / len(batches)
+            if recipe.share_every and step % recipe.share_every == 0 and "shares" not in row:
+                row["shares"] = gradient_shares(model, terms, objective.weights)
+            accelerator.backward(objective.total(terms) * (share / len(batches)))
     norm = float(accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm))
     if not math.isfinite(norm):
         raise _not_finite("the gradient norm", norm, step)
