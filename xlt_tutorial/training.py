@@ -232,7 +232,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Tell whether the device multiplies in bfloat16 by itself; where it does not, autocast only slows it down."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     return any(held is True and "bf16" in name for name, held in known.items())
 
 
