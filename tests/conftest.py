@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A cache of the tests' own, new each time: what older code left in the reader's must not answer for this code.
+_cache = tempfile.TemporaryDirectory(prefix="xlt-tests-", ignore_cleanup_errors=True)
+os.environ["XLT_CACHE"] = _cache.name
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # torch reads this at import, in the processes that tests start too: the cores that were granted to us, four at most.

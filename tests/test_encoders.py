@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
 
-from xlt_tutorial import encoders, wheel_e5
+from xlt_tutorial import caching, encoders, wheel_e5
 from xlt_tutorial.encoders import Classifier, Encoder, load_encoder, masked_mean
 from xlt_tutorial.errors import XltError
 from xlt_tutorial.files import is_whole
@@ -652,7 +652,7 @@ def test_the_cache_folder_is_xlt_cache_or_below_home(monkeypatch, tiny_wheel, tm
     assert len(list((tmp_path / "elsewhere").iterdir())) == 1
     monkeypatch.delenv("XLT_CACHE")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    assert encoders.cache_folder() == tmp_path / "home" / ".cache" / "xlt_tutorial"
+    assert caching.cache_folder() == tmp_path / "home" / ".cache" / "xlt_tutorial"
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "truncated"])

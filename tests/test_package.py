@@ -19,6 +19,7 @@ HEAVY = {"umap", "plotly", "datasets"}
 # Left to right, as data flows. Modules in one set do not import each other.
 FLOW = [
     {"errors", "files", "styles"},
+    {"caching"},
     {"wheel_e5", "emoji_task"},
     {"tasks"},
     {"encoders"},

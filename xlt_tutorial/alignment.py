@@ -7,13 +7,16 @@ everywhere. Layer 0 is the output of the embedding block, layer k that of block 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from xlt_tutorial.batching import Batch, collate, encode_rows
+from xlt_tutorial.batching import Batch, Row, collate, encoded_parts
+from xlt_tutorial.caching import cached, content_hash, model_hash
 from xlt_tutorial.encoders import masked_mean
 from xlt_tutorial.errors import XltError, unknown
 
@@ -46,8 +49,11 @@ def sentence_vectors(
     layers: Sequence[int] | None = None,
     batch_size: int = 64,
     max_length: int | None = None,
+    progress: bool = False,
 ) -> dict[str, np.ndarray]:
     """Encode one split in every language; dropout is off meanwhile and every module's mode is put back afterwards.
+
+    Vectors are kept on disk under the hash of weights, tokens and layers: what was encoded before is only read.
 
     Args:
         model: The base encoder; of a trained classifier that is ``run.model.encoder``.
@@ -58,6 +64,7 @@ def sentence_vectors(
         layers: Increasing layer numbers, all by default.
         batch_size: Sentences in a forward; sentences of like length share one.
         max_length: Longest sequence in tokens, the tokenizer's limit by default; the rest is cut with a warning.
+        progress: Show a bar with the time left.
 
     Returns:
         ``{language: (layers, items, hidden)}`` in float32. The items of all languages are in the order of the first.
@@ -67,32 +74,57 @@ def sentence_vectors(
     """
     if not hasattr(model, "config"):
         raise XltError(f"{type(model).__name__} is not a base encoder: pass run.model.encoder or the like.")
+    from tqdm.auto import tqdm
+
     numbers = _increasing(layers, int(model.config.num_hidden_layers) + 1)
     chosen = list(task[split] if languages is None else languages)
     data = {language: task[split][language] for language in chosen}
-    modes = {module: module.training for module in model.modules()}
+    order = [str(one) for one in data[chosen[0]]["id"]] if chosen else []
+    for language in chosen:
+        if odd := sorted({str(one) for one in data[language]["id"]} ^ set(order)):
+            raise XltError(f"{len(odd)} ids, such as {odd[0]!r}, are in one of {chosen[0]} and {language} only.")
+    place = {one: i for i, one in enumerate(order)}
+    same = (model_hash(model), numbers, batch_size, str(model.device), torch.__version__)
     vectors: dict[str, np.ndarray] = {}
-    order: list[str] = []
+    with tqdm(total=len(order) * len(chosen), desc="encoding", disable=not progress) as bar:
+        for language in chosen:
+
+            def parts(language: str = language) -> Iterator[list[Row]]:
+                return encoded_parts(tokenizer, data[language], task.text_columns, max_length)
+
+            def encode(parts: Callable[[], Iterator[list[Row]]] = parts) -> np.ndarray:
+                out = np.empty((len(numbers), len(order), model.config.hidden_size), dtype=np.float32)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*and were cut")  # said when the key was made
+                    for rows in parts():
+                        for at, found in _encoded(model, rows, numbers, int(tokenizer.pad_token_id or 0), batch_size):
+                            out[:, [place[rows[i].id] for i in at]] = found
+                            bar.update(len(at))
+                return out
+
+            tokens = ((place[row.id], row.input_ids, row.token_type_ids) for rows in parts() for row in rows)
+            vectors[language] = cached("vectors", content_hash(chain(same, tokens)), encode)
+            bar.update(len(order) * len(vectors) - bar.n)  # read, not encoded
+    return vectors
+
+
+def _encoded(
+    model: PreTrainedModel, rows: Sequence[Row], layers: Sequence[int], pad_id: int, batch_size: int
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield numbers of rows and their vectors, (layers, rows, hidden), a batch of like length at a time."""
+    modes = {module: module.training for module in model.modules()}
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids))
     try:
         model.eval()
-        for language in chosen:
-            rows = {row.id: row for row in encode_rows(tokenizer, data[language], task.text_columns, max_length)}
-            order = order or list(rows)
-            if odd := sorted(rows.keys() ^ set(order)):
-                raise XltError(f"{len(odd)} ids, such as {odd[0]!r}, are in one of {chosen[0]} and {language} only.")
-            by_length = sorted(range(len(order)), key=lambda i: len(rows[order[i]].input_ids))
-            out = np.empty((len(numbers), len(order), model.config.hidden_size), dtype=np.float32)
-            for start in range(0, len(order), batch_size):
-                part = by_length[start : start + batch_size]
-                batch = collate([rows[order[i]] for i in part], int(tokenizer.pad_token_id or 0))
-                with torch.inference_mode():
-                    on_device = {name: tensor.to(model.device) for name, tensor in batch.items()}
-                    out[:, part] = pooled_layers(model, on_device, numbers).cpu().numpy()
-            vectors[language] = out
+        for start in range(0, len(order), batch_size):
+            at = order[start : start + batch_size]
+            batch = collate([rows[i] for i in at], pad_id)
+            with torch.inference_mode():
+                on_device = {name: tensor.to(model.device) for name, tensor in batch.items()}
+                yield at, pooled_layers(model, on_device, layers).cpu().numpy()
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return vectors
 
 
 def gap_ratio(source: np.ndarray, target: np.ndarray) -> float:
@@ -166,13 +198,17 @@ def silhouettes(vectors: Clouds, labels: Sequence[Hashable]) -> dict[str, float]
 
 def _silhouette(points: np.ndarray, group: np.ndarray) -> float:
     """Mean silhouette of unit vectors (points, hidden) in groups (points,) numbered from 0; an item alone counts 0."""
-    member = group[:, None] == np.arange(group.max() + 1)
-    size = member.sum(0)
-    distance = size - points @ (points.T @ member)  # summed over each group: (points, groups)
-    own = distance[member] / np.maximum(size[group] - 1, 1)  # the distance to itself adds 0 to the sum
-    other = np.where(member, np.inf, distance / size).min(1)
-    value = (other - own) / np.maximum(np.maximum(own, other), 1e-12)
-    return float(np.where(size[group] > 1, value, 0).mean())
+    size = np.bincount(group)
+    sums = np.stack([points[group == one].sum(0) for one in range(len(size))])
+    values = []
+    for rows in np.array_split(np.arange(len(points)), -(-len(points) // 4096)):
+        distance = size - points[rows] @ sums.T  # summed over each group: (rows, groups)
+        member = group[rows, None] == np.arange(len(size))
+        own = distance[member] / np.maximum(size[group[rows]] - 1, 1)  # the distance to itself adds 0 to the sum
+        other = np.where(member, np.inf, distance / size).min(1)
+        value = (other - own) / np.maximum(np.maximum(own, other), 1e-12)
+        values.append(np.where(size[group[rows]] > 1, value, 0))
+    return float(np.concatenate(values).mean())
 
 
 def language_probe(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xlt_tutorial.perturb import Virtual
 
 Batch = dict[str, Any]
+PART = 4096  # rows that are tokenised, and sorted by length, at a time
 
 
 @dataclass(frozen=True)
@@ -68,26 +69,38 @@ def encode_rows(
     Returns:
         One row per example, in order. Longer sequences are cut, and one warning counts them.
     """
-    limit = max_tokens(tokenizer, max_length)
-    columns = [list(dataset[column]) for column in text_columns]
-    ids, labels = list(dataset["id"]), list(dataset["label"])
-    encoded = tokenizer(*columns, truncation=False, verbose=False)
-    lengths = [len(row) for row in encoded["input_ids"]]
-    long = sum(length > limit for length in lengths)
+    return [row for part in encoded_parts(tokenizer, dataset, text_columns, max_length) for row in part]
+
+
+def encoded_parts(
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    text_columns: Sequence[str],
+    max_length: int | None = None,
+    size: int = PART,
+) -> Iterator[list[Row]]:
+    """Tokenise a split ``size`` rows at a time, so that memory does not grow with its length; as ``encode_rows``."""
+    limit, long = max_tokens(tokenizer, max_length), 0
+    for start in range(0, len(dataset), size):
+        part = dataset[start : start + size]
+        columns = [part[column] for column in text_columns]
+        encoded = tokenizer(*columns, truncation=False, verbose=False)
+        if cut := sum(len(ids) > limit for ids in encoded["input_ids"]):
+            long += cut
+            encoded = tokenizer(*columns, truncation=True, max_length=limit)
+        types = encoded.get("token_type_ids")
+        yield [
+            Row(
+                id=str(part["id"][i]),
+                texts=tuple(column[i] for column in columns),
+                input_ids=tuple(encoded["input_ids"][i]),
+                label=int(part["label"][i]),
+                token_type_ids=tuple(types[i]) if types is not None else None,
+            )
+            for i in range(len(part["id"]))
+        ]
     if long:
-        warnings.warn(f"{long} of {len(lengths)} sequences are longer than {limit} tokens and were cut.", stacklevel=2)
-        encoded = tokenizer(*columns, truncation=True, max_length=limit)
-    types = encoded.get("token_type_ids")
-    return [
-        Row(
-            id=str(ids[i]),
-            texts=tuple(column[i] for column in columns),
-            input_ids=tuple(encoded["input_ids"][i]),
-            label=int(labels[i]),
-            token_type_ids=tuple(types[i]) if types is not None else None,
-        )
-        for i in range(len(ids))
-    ]
+        warnings.warn(f"{long} of {len(dataset)} sequences are longer than {limit} tokens and were cut.", stacklevel=3)
 
 
 def row_generator(seed: int, epoch: int, copy: int, row_id: str) -> np.random.Generator:

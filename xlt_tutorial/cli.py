@@ -152,7 +152,9 @@ def _keep(run: Run, base: Encoder, task: ParallelTask, folder: Path, start: floa
     from xlt_tutorial.doctor import machine, peak_memory_mb, versions
     from xlt_tutorial.evaluation import evaluate
 
-    scores = evaluate(run.model, base.tokenizer, task, max_length=run.settings["recipe"]["max_length"]).as_dict()
+    scores = evaluate(
+        run.model, base.tokenizer, task, max_length=run.settings["recipe"]["max_length"], progress=True
+    ).as_dict()
     # The encoder under its own names, with the head beside it: load_encoder(folder) reads what is its own.
     weights = run.encoder.model.state_dict() | {f"head.{k}": v for k, v in run.model.head.state_dict().items()}
     save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.part", metadata={"format": "pt"})

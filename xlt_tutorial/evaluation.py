@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from xlt_tutorial.batching import Row, collate, encode_rows
+from xlt_tutorial.batching import Row, collate, encoded_parts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -98,8 +98,9 @@ def evaluate(
     languages: Sequence[str] | None = None,
     batch_size: int = 64,
     max_length: int | None = None,
+    progress: bool = False,
 ) -> Scores:
-    """Score a model in every language.
+    """Score a model in every language, a part of each split at a time.
 
     Args:
         model: A trained classifier.
@@ -109,14 +110,21 @@ def evaluate(
         languages: A subset; all when ``None``.
         batch_size: Sentences in a batch.
         max_length: Longest sequence in tokens.
+        progress: Show a bar with the time left.
 
     Returns:
         The scores, source first.
     """
+    from tqdm.auto import tqdm
+
     split = split or task.evaluation_split
-    correct = {}
-    for language in sorted(languages or task.languages, key=lambda language: language != task.source):
-        rows = encode_rows(tokenizer, task[split][language], task.text_columns, max_length)
-        answers = np.array([row.label for row in rows])
-        correct[language] = predict(model, rows, int(tokenizer.pad_token_id or 0), batch_size) == answers
+    chosen = sorted(languages or task.languages, key=lambda language: language != task.source)
+    pad_id, correct = int(tokenizer.pad_token_id or 0), {}
+    with tqdm(total=sum(len(task[split][t]) for t in chosen), desc="testing", disable=not progress) as bar:
+        for language in chosen:
+            right = []
+            for rows in encoded_parts(tokenizer, task[split][language], task.text_columns, max_length):
+                right.append(predict(model, rows, pad_id, batch_size) == np.array([row.label for row in rows]))
+                bar.update(len(rows))
+            correct[language] = np.concatenate(right)
     return Scores(task.source, split, correct)

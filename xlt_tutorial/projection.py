@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xlt_tutorial.caching import cached, content_hash
 from xlt_tutorial.errors import XltError, unknown
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ def project(vectors: Mapping[str, np.ndarray], method: str = "umap", seed: int =
         seed: Seed of UMAP.
 
     Returns:
-        Coordinates (points, 2), language by language in the order of ``vectors``.
+        Coordinates (points, 2), language by language in the order of ``vectors``; a UMAP that was computed before is
+        read from the cache.
 
     Raises:
         XltError: For an unknown method, too few points, NaN, or vectors of different width.
@@ -40,12 +43,16 @@ def project(vectors: Mapping[str, np.ndarray], method: str = "umap", seed: int =
     cloud = _stacked(vectors, method)
     if method == "pca":
         return _pca([cloud])[0]
-    import umap
+    settings = {"n_neighbors": min(NEIGHBOURS, len(cloud) - 1), "metric": "cosine", "random_state": seed}
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value")
-        mapper = umap.UMAP(n_neighbors=min(NEIGHBOURS, len(cloud) - 1), metric="cosine", random_state=seed, n_jobs=1)
-        return np.asarray(mapper.fit_transform(cloud), dtype=np.float64)
+    def fit() -> np.ndarray:
+        import umap
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="n_jobs value")
+            return np.asarray(umap.UMAP(**settings, n_jobs=1).fit_transform(cloud), dtype=np.float64)
+
+    return cached("maps", content_hash([metadata.version("umap-learn"), settings, cloud]), fit)
 
 
 def project_aligned(
@@ -65,14 +72,18 @@ def project_aligned(
     if method == "pca":
         first, second = _pca(clouds)
         return first, second
-    import umap
-
     points = len(clouds[0])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value")
-        mapper = umap.AlignedUMAP(n_neighbors=min(NEIGHBOURS, points - 1), metric="cosine", random_state=seed)
-        mapper.fit(clouds, relations=[{i: i for i in range(points)}])
-    first, second = (np.asarray(embedding, dtype=np.float64) for embedding in mapper.embeddings_)
+    settings = {"n_neighbors": min(NEIGHBOURS, points - 1), "metric": "cosine", "random_state": seed}
+
+    def fit() -> np.ndarray:
+        import umap
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="n_jobs value")
+            mapper = umap.AlignedUMAP(**settings).fit(clouds, relations=[{i: i for i in range(points)}])
+        return np.stack([np.asarray(embedding, dtype=np.float64) for embedding in mapper.embeddings_])
+
+    first, second = cached("maps", content_hash([metadata.version("umap-learn"), settings, *clouds]), fit)
     return first, second
 
 
