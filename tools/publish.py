@@ -18,6 +18,7 @@ import hashlib
 import os
 import re
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -85,7 +86,7 @@ def read_source(source: Path) -> NotebookNode:
 
 
 def execute(notebook: NotebookNode, cwd: Path, timeout: int = 900, **env: str) -> dict[str, int]:
-    """Run every cell in a fresh kernel of this interpreter, in place, without the readers' switches.
+    """Run every cell in a fresh kernel of this interpreter, in place, with an empty cache and no readers' switches.
 
     Args:
         notebook: From ``read_source``.
@@ -103,10 +104,11 @@ def execute(notebook: NotebookNode, cwd: Path, timeout: int = 900, **env: str) -
     run = NotebookNode(notebook, cells=[*notebook.cells, nbformat.v4.new_code_cell(MEASURE)])
     client = NotebookClient(run, km=manager, timeout=timeout, record_timing=False, store_widget_state=False)
     client.extra_arguments = ["--log-level=ERROR"]
-    environment = {key: value for key, value in os.environ.items() if key not in SWITCHES} | env
+    environment = {key: value for key, value in os.environ.items() if key not in SWITCHES}
     began = time.perf_counter()
     try:
-        client.execute(cwd=str(cwd), env=environment, cleanup_kc=True)
+        with tempfile.TemporaryDirectory() as cache:  # empty, as a first-time reader's is
+            client.execute(cwd=str(cwd), env=environment | {"XLT_CACHE": cache} | env, cleanup_kc=True)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise PublishError(strip_ansi(str(error))) from None
     return {"seconds": round(time.perf_counter() - began), "peak_memory_mb": int(run.cells[-1].outputs[0].text) // 1024}

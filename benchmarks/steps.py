@@ -1,0 +1,196 @@
+"""One training step: EAR against vanilla, and against EAR written down straight (``straightforward``)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel
+
+from benchmarks import lengths, straightforward
+from benchmarks.measure import medians, timed
+from xlt_tutorial.batching import Batch, Row, TwoStreamBatches
+from xlt_tutorial.encoders import Classifier, Encoder, load_encoder
+from xlt_tutorial.objectives import EAR, Objective, Vanilla
+from xlt_tutorial.perturb import NeighbourSwap, Virtual
+from xlt_tutorial.tasks import load_task
+from xlt_tutorial.training import Recipe, _optimizer, _step, has_bfloat16
+
+MBERT = {"vocab_size": 119547, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+SLICE = 2048  # padded tokens of a slice, where batches are cut
+
+
+class RandomSwap:
+    """A maker for random weights: a third of the ids become others, as many tokens as before."""
+
+    name = "random"
+
+    def __init__(self, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+
+    def virtual(self, row: Row, tokenizer: object, rng: np.random.Generator) -> Virtual:
+        ids = np.array(row.input_ids)
+        ids = np.where(rng.random(len(ids)) < 0.3, rng.integers(5, self.vocabulary, len(ids)), ids)
+        return Virtual(tuple(ids.tolist()), None, words=0, swaps=())
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def run(small: bool = False) -> dict[str, Any]:
+    """Measure at mBERT's size on XNLI and PAWS-X, and at e5-small's on the task "emoji".
+
+    ``small`` is for tests: a model of two narrow layers, and the task "emoji" alone.
+    """
+    full = load_encoder()
+    if small:
+        shape = {"vocab_size": 999, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+        shape |= {"num_hidden_layers": 6}
+        return {"emoji": _measure(full, shape, "emoji", width=32, pick=1, rounds=1)}
+    found = {name: _measure(full, MBERT, name, width=128) for name in ("xnli", "pawsx")}
+    return found | {"emoji": _emoji(full)}
+
+
+def _measure(full: Encoder, shape: dict[str, int], name: str, width: int, pick: int = 3, rounds: int = 3) -> Any:
+    """Random weights of a shape, rows of a data set's lengths."""
+    torch.manual_seed(0)
+    encoder = BertModel(BertConfig(**shape, max_position_embeddings=512), add_pooling_layer=False)
+    rows = lengths.rows(name, full, shape["vocab_size"], width)
+    model = Classifier(encoder, 3).train()
+    return _compare(model, rows, full, RandomSwap(shape["vocab_size"]), width, pick, rounds)
+
+
+def _emoji(full: Encoder) -> dict[str, Any]:
+    """The real encoder with the real task, its vocabulary trimmed, and the real swap."""
+    task = load_task("emoji")
+    swap = NeighbourSwap.fit(full, task.texts("train", "en"))
+    encoder = load_encoder(trim_to=task, keep=swap.pieces)
+    rows = lengths.rows("emoji", encoder, 10**9)
+    return _compare(Classifier(encoder.model, len(task.labels)).train(), rows, encoder, swap, 32, 3, 5)
+
+
+def _compare(
+    model: Classifier, rows: list[Row], encoder: Encoder, maker: Any, width: int, pick: int, rounds: int
+) -> dict[str, Any]:
+    recipe = Recipe(share_every=0, max_length=width)
+    accelerator = Accelerator()
+    optimizer, scheduler = _optimizer(model, recipe, 10**6)
+    plain = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    # Three batches stand for an epoch: of its batches in order of width, the middles of three equal parts.
+    numbers = _typical(TwoStreamBatches(rows, encoder.tokenizer, 32, 0, 1), pick)
+
+    def batches(streams: int, pad_to: int | None = None) -> list[Batch]:
+        made = TwoStreamBatches(rows, encoder.tokenizer, 32, 0, streams, maker if streams == 2 else None, 1, pad_to)
+        return [batch for i, batch in enumerate(made.epoch(0)) if i in numbers]
+
+    def package(objective: Objective, **change: Any) -> Callable[[Batch], object]:
+        own = replace(recipe, **change)
+        return lambda batch: _step(accelerator, model, optimizer, scheduler, objective, [batch], own, 1)
+
+    one, two, padded = batches(1), batches(2), batches(2, width)[:1]  # the padded ones all cost the same
+    variants = {
+        "vanilla": (package(Vanilla(1)), one),
+        "EAR": (package(EAR()), two),
+        "EAR in slices": (package(EAR(), max_tokens=SLICE), two),
+        "EAR published": (package(EAR.published(width=width)), padded),
+        "straightforward": (lambda batch: straightforward.step(model, plain, batch), padded),
+    }
+    if has_bfloat16(accelerator.device):
+        variants["vanilla, bfloat16"] = (package(Vanilla(1), precision="bfloat16"), one)
+        variants["EAR, bfloat16"] = (package(EAR(), precision="bfloat16"), two)
+        variants["EAR in slices, bfloat16"] = (package(EAR(), precision="bfloat16", max_tokens=SLICE), two)
+    package(EAR())(two[0])  # both optimisers get their state before anything is measured
+    straightforward.step(model, plain, padded[0])
+    calls = {
+        f"{variant}|{i}": (lambda call=call, batch=batch: call(batch))
+        for variant, (call, own) in variants.items()
+        for i, batch in enumerate(own)
+    }
+    found = medians(calls, rounds, warm_up=0)
+    table = {}
+    for variant, (_, own) in variants.items():
+        parts = [found[f"{variant}|{i}"] for i in range(len(own))]
+        table[variant] = {
+            "seconds": statistics.fmean(part["seconds"] for part in parts),
+            "peak_mb": max(part["peak_mb"] for part in parts),
+            "all": [part["all"] for part in parts],
+        }
+    return {
+        "lengths": lengths.summary(rows),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "widths": [batch["input_ids"].shape[1] for batch in two],
+        "steps": table,
+        "matrix_products": _share_of_products(model, package(EAR()), two, table["EAR"]["seconds"], rounds),
+    }
+
+
+def _typical(batches: TwoStreamBatches, pick: int) -> list[int]:
+    widths = [batch["input_ids"].shape[1] for batch in batches.epoch(0) if len(batch["labels"]) == 32]
+    order = np.argsort(widths, kind="stable")
+    return [int(order[(2 * i + 1) * len(order) // (2 * pick)]) for i in range(pick)]
+
+
+def _share_of_products(
+    model: Classifier, call: Callable[[Batch], object], batches: list[Batch], seconds: float, rounds: int
+) -> dict[str, float]:
+    """Compare a step's rate of floating-point operations with that of one large product of the model's own shape."""
+    counted = []
+    for batch in batches:
+        with FlopCounterMode(display=False) as counter:
+            call(batch)
+        counted.append(counter.get_total_flops())
+    config = model.encoder.config
+    tokens = max(batch["input_ids"].numel() for batch in batches)
+    left = torch.randn(tokens, config.hidden_size)
+    right = torch.randn(config.hidden_size, config.intermediate_size)
+    best = statistics.median(timed(lambda: [left @ right for _ in range(10)])[0] / 10 for _ in range(2 * rounds + 1))
+    rate, reached = 2 * tokens * right.numel() / best, statistics.fmean(counted) / seconds
+    return {"gflops_of_a_product": rate / 1e9, "gflops_of_a_step": reached / 1e9, "share": reached / rate}
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return the Markdown tables and what they say."""
+    titles = {
+        "xnli": "mBERT's size, random weights, lengths of XNLI",
+        "pawsx": "mBERT's size, random weights, lengths of PAWS-X",
+        "emoji": 'e5-small, vocabulary trimmed, the task "emoji"',
+    }
+    parts = [
+        "Batch 32. A step is forward, backward, clipping and AdamW; memory is the peak above weights and optimiser, "
+        "gradients included. *Straightforward* is EAR written down as the formulas stand: two forwards, eager "
+        "attention, every map kept, padded to the full length, float32. *In slices* caps the padded tokens of one "
+        f"forward at {SLICE:,} (`Recipe(max_tokens={SLICE})`): the same step, in less memory. *EAR published* pads as "
+        "the paper's code does; the others pad to the longest row of a batch of like lengths."
+    ]
+    for name, title in titles.items():
+        if name not in results:
+            continue
+        found, steps = results[name], results[name]["steps"]
+        vanilla, plain = steps["vanilla"]["seconds"], steps["straightforward"]
+        words = found["lengths"]
+        lines = [
+            f"### {title[0].upper()}{title[1:]}\n",
+            f"{found['parameters'] / 1e6:.0f} M parameters; {words['rows']:,} rows of {words['mean']} tokens on average"
+            f" (95 % have {words['p95']:.0f} or fewer).\n",
+            "| step | seconds | against vanilla | straightforward takes | peak, MB | share of straightforward's peak |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        for variant, row in steps.items():
+            lines.append(
+                f"| {variant} | {row['seconds']:.3g} | {row['seconds'] / vanilla:.2f} x | "
+                f"{plain['seconds'] / row['seconds']:.1f} x as long | {row['peak_mb']:,.0f} | "
+                f"{row['peak_mb'] / plain['peak_mb']:.0%} |"
+            )
+        products = found["matrix_products"]
+        lines.append(
+            f"\nA step of EAR reaches {products['gflops_of_a_step']:.0f} of the {products['gflops_of_a_product']:.0f} "
+            f"GFLOP/s of a single large matrix product on this machine: {products['share']:.0%}."
+        )
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
