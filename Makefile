@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test test-notebooks notebooks lint format types clean
+.PHONY: help setup lab demo test test-notebooks notebooks bench lint format types clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ test-notebooks: $(STAMP) ## run every notebook once from its source
 
 notebooks: $(STAMP) ## execute the sources and publish the notebooks
 	$(BIN)/python tools/publish.py $(ARGS)
+
+bench: $(STAMP) ## measure speed and memory: writes benchmarks/results and docs/performance.md
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(STAMP) ## check the style of code and notebooks
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -81,16 +82,18 @@ def child(code: str, cores: int | None = None, env: Mapping[str, str] | None = N
 
     ``cores`` ties it to that many. Code that fails raises ``CalledProcessError`` with its output.
     """
-    import os
-
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     last = "\nprint(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])\n"
     environment = {**os.environ, "OMP_NUM_THREADS": str(len(allowed)), "HF_HUB_OFFLINE": "1", **(env or {})}
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code + last], cwd=ROOT, env=environment, text=True, capture_output=True, check=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code + last], cwd=ROOT, env=environment, text=True, capture_output=True, check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        error.add_note(error.stderr)
+        raise
     took = time.perf_counter() - start
     *printed, peak = done.stdout.splitlines()
     return took, int(peak) / 1024, "\n".join(printed)

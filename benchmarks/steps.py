@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
@@ -23,6 +24,15 @@ from xlt_tutorial.tasks import load_task
 from xlt_tutorial.training import Recipe, _optimizer, _step, has_bfloat16
 
 MBERT = {"vocab_size": 119547, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+KINDS = {  # by the names of torch's operations
+    "matrix products": ("mm", "addmm", "bmm", "linear"),
+    "attention": ("scaled_dot_product", "softmax"),
+    "dropout": ("dropout", "bernoulli"),
+    "GELU": ("gelu",),
+    "LayerNorm": ("layer_norm",),
+    "embedding": ("embedding", "index_put"),
+    "AdamW and clipping": ("adam", "norm", "foreach"),
+}
 SLICE = 2048  # padded tokens of a slice, where batches are cut
 
 
@@ -62,7 +72,7 @@ def _measure(full: Encoder, shape: dict[str, int], name: str, width: int, pick: 
     torch.manual_seed(0)
     encoder = BertModel(BertConfig(**shape, max_position_embeddings=512), add_pooling_layer=False)
     rows = lengths.rows(name, full, shape["vocab_size"], width)
-    model = Classifier(encoder, 3).train()
+    model = Classifier(encoder, 1 + max(row.label for row in rows)).train()
     return _compare(model, rows, full, RandomSwap(shape["vocab_size"]), width, pick, rounds)
 
 
@@ -126,6 +136,7 @@ def _compare(
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "widths": [batch["input_ids"].shape[1] for batch in two],
         "steps": table,
+        "profile": _profile(package(EAR()), two[-1]),
         "matrix_products": _share_of_products(model, package(EAR()), two, table["EAR"]["seconds"], rounds),
     }
 
@@ -134,6 +145,18 @@ def _typical(batches: TwoStreamBatches, pick: int) -> list[int]:
     widths = [batch["input_ids"].shape[1] for batch in batches.epoch(0) if len(batch["labels"]) == 32]
     order = np.argsort(widths, kind="stable")
     return [int(order[(2 * i + 1) * len(order) // (2 * pick)]) for i in range(pick)]
+
+
+def _profile(call: Callable[[Batch], object], batch: Batch) -> dict[str, float]:
+    """Return the share of a step's time that each kind of operation takes, the largest first."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        call(batch)
+    shares: dict[str, float] = {}
+    for event in profiler.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if any(name in event.key for name in names)), "the rest")
+        shares[kind] = shares.get(kind, 0.0) + event.self_cpu_time_total
+    total = sum(shares.values())
+    return {kind: share / total for kind, share in sorted(shares.items(), key=lambda item: -item[1])}
 
 
 def _share_of_products(
@@ -190,7 +213,9 @@ def table(results: dict[str, Any]) -> str:
         products = found["matrix_products"]
         lines.append(
             f"\nA step of EAR reaches {products['gflops_of_a_step']:.0f} of the {products['gflops_of_a_product']:.0f} "
-            f"GFLOP/s of a single large matrix product on this machine: {products['share']:.0%}."
+            f"GFLOP/s of a single large matrix product on this machine: {products['share']:.0%}. Where its time goes: "
+            + ", ".join(f"{kind} {share:.0%}" for kind, share in found["profile"].items() if share >= 0.01)
+            + "."
         )
         parts.append("\n".join(lines))
     return "\n\n".join(parts)

@@ -149,7 +149,7 @@ def knn_mixing(vectors: Clouds, k: int = 10) -> dict[str, float]:
     n, languages = len(next(iter(clouds.values()))), len(clouds)
     if not 1 <= k < n:
         raise XltError(f"k={k} neighbours do not fit {n} items per language: choose k from 1 to {n - 1}, or add items.")
-    points = torch.from_numpy(np.concatenate([_unit(cloud, name) for name, cloud in clouds.items()])).float()
+    points = torch.cat([torch.from_numpy(_unit(cloud, name)).float() for name, cloud in clouds.items()])
     owner = torch.arange(languages).repeat_interleave(n)
     foreign = torch.empty(len(points), dtype=torch.double)
     for rows in torch.arange(len(points)).split(512):

@@ -1,0 +1,219 @@
+"""Whole processes, as a reader starts them: imports, a first figure, notebooks, the demo; on one core and on two."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measure, tables
+
+LIBRARIES = "import torch, transformers"
+NAMES = "[getattr(xlt_tutorial, name) for name in xlt_tutorial.__all__]"
+IMPORTS = {
+    "Python alone": "",
+    "`import torch`": "import torch",
+    "`import torch, transformers`": LIBRARIES,
+    "`import xlt_tutorial`": "import xlt_tutorial",
+    "`import xlt_tutorial`, all public names": f"import xlt_tutorial\n{NAMES}",
+    "`import torch, transformers, xlt_tutorial`, all public names": f"{LIBRARIES}, xlt_tutorial\n{NAMES}",
+}
+BARE, FILLED = list(IMPORTS)[2], list(IMPORTS)[5]
+
+# States of the cache. Each is the state before the process starts.
+FIRST = "first time: unpacks the encoder"
+UNPACKED = "encoder unpacked, nothing else kept"
+AGAIN = "again: what was kept is read"
+FIGURE, DEMO = "first figure of notebook 01", "`xlt demo`"
+
+# Runs in a process that starts the kernel. The clock runs from before the kernel starts until it has ended.
+NOTEBOOK = """
+import json, sys, time
+from pathlib import Path
+sys.path.insert(0, "tools")
+import publish
+number, folder, figure = {number!r}, Path({folder!r}), {figure!r}
+notebook = publish.read_source(publish.sources([number], folder)[0])
+if figure:
+    code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    last = next(i for i in code if "\\nshow(" in "\\n" + notebook.cells[i].source)
+    notebook.cells = notebook.cells[: last + 1]
+start = time.perf_counter()
+cost = publish.execute(notebook, folder, timeout=7200, XLT_CACHE={cache!r})
+seconds = time.perf_counter() - start
+if figure and not any("application/vnd.plotly.v1+json" in o.get("data", {{}}) for o in notebook.cells[-1].outputs):
+    raise SystemExit("the cell that should show the first figure shows none")
+print(json.dumps([seconds, cost["peak_memory_mb"]]))
+"""
+DEMO_CODE = """
+import runpy, sys
+sys.argv = ["xlt", "demo", "--out", {folder!r}]
+try:
+    runpy.run_module("xlt_tutorial", run_name="__main__")
+except SystemExit as done:
+    if done.code:
+        raise
+"""
+
+Job = Callable[[int], tuple[float, float]]  # cores -> seconds, peak memory in MB
+
+
+def run(small: bool = False) -> dict[str, Any]:
+    """Measure everything; ``small`` imports once on one core and runs nothing else."""
+    cores = [1] if small else sorted({1, min(2, len(os.sched_getaffinity(0)))})
+    rounds = {"imports": 1 if small else 5, "figure": 1}
+    imports: dict[str, Job] = {what: _imported(code) for what, code in IMPORTS.items()}
+    results: dict[str, Any] = {"rounds": rounds, "imports": in_turns(imports, cores, rounds["imports"])}
+    results |= {"figure": [], "whole": []}
+    if small:
+        return results
+    with tempfile.TemporaryDirectory(prefix="xlt-benchmark-") as name:
+        place = Place(Path(name))
+        figure = {state: place.notebook("01", state, figure=True) for state in (FIRST, UNPACKED, AGAIN)}
+        results["figure"] = in_turns(figure, cores, rounds["figure"])
+        whole = {
+            (f"notebook {number}", state): place.notebook(number, state)
+            for number, states in {"00": (UNPACKED, AGAIN), "01": (UNPACKED, AGAIN), "02": (UNPACKED,)}.items()
+            for state in states
+        }
+        for (what, state), job in [*whole.items(), ((DEMO, UNPACKED), place.demo())]:
+            results["whole"] += [row | {"what": what, "state": state} for row in in_turns({what: job}, cores, 1)]
+    return results
+
+
+class Place:
+    """A scratch folder with copies of the notebooks and a cache of its own, so that the reader's is left as it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notebooks, self.cache, self.unpacked = folder / "notebooks", folder / "cache", folder / "unpacked"
+        self.out = folder / "demo"
+        shutil.copytree(measure.ROOT / "notebooks", self.notebooks, ignore=shutil.ignore_patterns(".*"))
+        code = "from xlt_tutorial import load_encoder\nload_encoder()"
+        measure.child(code, env={"XLT_CACHE": str(self.unpacked)})
+
+    def notebook(self, number: str, state: str, figure: bool = False) -> Job:
+        """Return a job that runs a notebook, or its cells up to the first figure."""
+        code = NOTEBOOK.format(number=number, folder=str(self.notebooks), figure=figure, cache=str(self.cache))
+
+        def job(cores: int) -> tuple[float, float]:
+            self._prepare(state)
+            printed = measure.child(code, cores)[2]
+            seconds, peak = json.loads(printed.splitlines()[-1])
+            return seconds, peak
+
+        return job
+
+    def demo(self) -> Job:
+        """Return a job that runs the demo."""
+
+        def job(cores: int) -> tuple[float, float]:
+            self._prepare(UNPACKED)
+            code = DEMO_CODE.format(folder=str(self.out))
+            return measure.child(code, cores, {"XLT_CACHE": str(self.cache)})[:2]
+
+        return job
+
+    def _prepare(self, state: str) -> None:
+        """Bring the cache into a state; for ``AGAIN`` it stays as the run before left it."""
+        if state == AGAIN:
+            return
+        shutil.rmtree(self.cache, ignore_errors=True)
+        if state == UNPACKED:
+            shutil.copytree(self.unpacked, self.cache, copy_function=os.link)
+
+
+def _imported(code: str) -> Job:
+    return lambda cores: measure.child(code, cores)[:2]
+
+
+def in_turns(jobs: Mapping[str, Job], cores: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+    """Run each job once a round on each number of cores, one after the other, and return the medians."""
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for number in cores:
+            for name, job in jobs.items():
+                found.setdefault((name, number), []).append(job(number))
+    return [
+        {
+            "what": name,
+            "cores": number,
+            "seconds": statistics.median(seconds for seconds, _ in values),
+            "peak_mb": statistics.median(peak for _, peak in values),
+            "all": [round(seconds, 3) for seconds, _ in values],
+        }
+        for (name, number), values in found.items()
+    ]
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Return the results as Markdown."""
+    imports, figure, whole = results["imports"], results["figure"], results["whole"]
+    by_key = {(row["what"], row["cores"]): row for row in imports}
+    text = [
+        "### Imports",
+        f"From the start of Python to its end; {_medians(results['rounds']['imports'])}. Memory is the peak of the "
+        "resident size.",
+        _grid(imports, ["what"]),
+    ]
+    for cores in dict.fromkeys(row["cores"] for row in imports):
+        bare, filled = by_key[BARE, cores], by_key[FILLED, cores]
+        text.append(
+            f"On {_cores(cores)}, the package with all its public names adds "
+            f"{1000 * (filled['seconds'] - bare['seconds']):+.0f} ms "
+            f"({100 * (filled['seconds'] / bare['seconds'] - 1):+.1f} %) and "
+            f"{filled['peak_mb'] - bare['peak_mb']:+.0f} MB to torch and transformers."
+        )
+    if figure:
+        text += [
+            f"### The {FIGURE}",
+            "From the start of the kernel to its end after that cell; "
+            f"{_medians(results['rounds']['figure'])}. The memory is the kernel's. No state is one of a cold disk: the "
+            "system still holds the files.",
+            _grid(figure, ["what"]),
+        ]
+    if whole:
+        text += [
+            "### Whole notebooks and the demo",
+            "Each ran once. A notebook's time and memory are its kernel's, the demo's are those of the whole command.",
+            _grid(whole, ["what", "state"]),
+        ]
+        text += [_speed_up(whole)] if len({row["cores"] for row in whole}) > 1 else []
+    return "\n\n".join(text)
+
+
+def _grid(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
+    cores = list(dict.fromkeys(row["cores"] for row in rows))
+    lines: dict[tuple[str, ...], dict[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(tuple(row[key] for key in keys), {})[row["cores"]] = row
+    head = ["process", *[text for n in cores for text in (_cores(n), "memory")]]
+    cells = [
+        [", ".join(name)]
+        + [text for n in cores for text in (tables.seconds(held[n]["seconds"]), tables.megabytes(held[n]["peak_mb"]))]
+        for name, held in lines.items()
+    ]
+    return tables.markdown(head, cells)
+
+
+def _speed_up(rows: Sequence[Mapping[str, Any]]) -> str:
+    low, high = min(row["cores"] for row in rows), max(row["cores"] for row in rows)
+    slow = {(row["what"], row["state"]): row["seconds"] for row in rows if row["cores"] == low}
+    fast = {(row["what"], row["state"]): row["seconds"] for row in rows if row["cores"] == high}
+    gains = [slow[key] / fast[key] for key in slow]
+    return f"{_cores(high).capitalize()} are {min(gains):.2f} to {max(gains):.2f} times as fast as {_cores(low)}."
+
+
+def _cores(number: int) -> str:
+    return {1: "one core", 2: "two cores"}.get(number, f"{number} cores")
+
+
+def _medians(rounds: int) -> str:
+    return "one run" if rounds == 1 else f"medians of {rounds} runs in turns"

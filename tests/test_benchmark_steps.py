@@ -1,0 +1,80 @@
+"""The benchmarks of a training step: what is compared is the same computation, and the table says what was measured."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import pytest
+import torch
+from test_objectives import stacked, tiny
+
+from benchmarks import measure, steps, straightforward, trainer
+from xlt_tutorial.objectives import EAR
+
+
+@pytest.mark.parametrize("architecture", ["bert", "xlmr"])
+def test_the_straightforward_step_computes_the_same_loss_and_gradient(architecture, monkeypatch):
+    monkeypatch.setattr(straightforward, "LAYER", 2)
+    model, batch, objective = tiny(architecture), stacked(), EAR(layer=2)
+    objective.total(objective(model, batch)).backward()
+    ours = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+    model.encoder.set_attn_implementation("eager")
+    straightforward.loss(model, batch).backward()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.grad, ours[name], atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_a_straightforward_step_moves_the_weights_and_puts_attention_back(monkeypatch):
+    monkeypatch.setattr(straightforward, "LAYER", 0)
+    model = tiny("bert")
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    straightforward.step(model, torch.optim.AdamW(model.parameters(), lr=1e-2), stacked())
+    moved = [name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])]
+    assert len(moved) > 0.9 * len(before) and model.encoder.config._attn_implementation == "sdpa"
+
+
+def test_typical_batches_are_the_middles_of_equal_parts():
+    class Made:
+        def epoch(self, number):
+            for width in (40, 10, 60, 20, 50, 30, 5):
+                yield {"input_ids": torch.zeros(32, width), "labels": torch.zeros(32 if width > 5 else 7)}
+
+    assert [(40, 10, 60, 20, 50, 30)[i] for i in steps._typical(Made(), 3)] == [20, 40, 60]
+
+
+def test_steps_run_small_and_the_table_says_what_they_took():
+    results = steps.run(small=True)
+    json.dumps(results)
+    found, shown = results["emoji"]["steps"], steps.table(results)
+    assert {"vanilla", "EAR", "EAR in slices", "EAR published", "straightforward"} <= set(found)
+    assert all(row["seconds"] > 0 and row["peak_mb"] >= 0 for row in found.values())
+    for name, row in found.items():
+        assert row["seconds"] == pytest.approx(
+            statistics.fmean(statistics.median(part) for part in row["all"]), abs=1e-3
+        )
+        line = next(line for line in shown.splitlines() if line.startswith(f"| {name} |"))
+        assert f"{row['seconds'] / found['vanilla']['seconds']:.2f} x" in line
+        assert f"{found['straightforward']['seconds'] / row['seconds']:.1f} x as long" in line
+    products = results["emoji"]["matrix_products"]
+    assert products["share"] == pytest.approx(products["gflops_of_a_step"] / products["gflops_of_a_product"])
+
+
+def test_both_loops_see_the_same_batches_and_learn_alike():
+    results = trainer.run(small=True)
+    json.dumps(results)
+    assert results["steps"] == 22
+    first, second = results["mean_loss"].values()
+    assert first == pytest.approx(second, abs=0.03), "another head and other dropout masks, but the same training"
+    ratio = results["seconds"]["xlt_tutorial"] / results["seconds"]["Trainer"]
+    assert f"takes {ratio:.2f} times as long" in trainer.table(results)
+
+
+def test_peaks_and_medians_are_measured():
+    def allocate():
+        return torch.ones(50 * 2**20).sum()  # 200 MB
+
+    found = measure.medians({"big": allocate, "none": lambda: None}, rounds=3)
+    assert found["big"]["peak_mb"] == pytest.approx(200, abs=30) and found["none"]["peak_mb"] < 20
+    assert found["big"]["seconds"] == pytest.approx(statistics.median(found["big"]["all"]), abs=1e-4)
