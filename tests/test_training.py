@@ -23,7 +23,7 @@ from xlt_tutorial.evaluation import evaluate
 from xlt_tutorial.files import is_whole
 from xlt_tutorial.objectives import EAR, Vanilla
 from xlt_tutorial.tasks import load_task
-from xlt_tutorial.training import Recipe, gradient_shares, has_bfloat16, train
+from xlt_tutorial.training import Recipe, gradient_norms, gradient_shares, has_bfloat16, train
 
 SCRIPT = Path(__file__).with_name("tiny_run.py")
 
@@ -116,7 +116,7 @@ def test_gradient_shares_equal_separate_backwards():
     ids = torch.tensor([[2, 5, 9, 3], [2, 7, 8, 3], [2, 6, 11, 3], [2, 13, 4, 3]])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([0, 1])}
     objective = EAR(layer=1, alpha=2.0, beta=5.0)
-    measured = gradient_shares(model, objective(model, batch), objective.weights)
+    measured = gradient_shares(gradient_norms(model, objective(model, batch)), objective.weights)
     norms = {}
     for name in objective.weights:
         model.zero_grad()

@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,7 @@ class _State:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     oracle: dict[str, Any] | None = None
+    objective: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
 
 
@@ -175,6 +176,8 @@ def train(
         raise XltError(f"This machine's {device.type} has no bfloat16 products. Use precision='float32'.")
     if objective.virtual and maker is None:
         raise XltError(f'The objective "{objective.name}" reads a virtual stream: pass maker=NeighbourSwap.fit(...).')
+    if objective.adaptive and not recipe.share_every:
+        raise XltError(f'"{objective.name}" sets its weights by measured gradients: pass Recipe(share_every=10).')
     objective.check(encoder.model)
     rows, held_out = _training_rows(task, encoder, recipe, seed)
     settings = run_settings(task, encoder, objective, maker, recipe, seed)
@@ -193,6 +196,8 @@ def train(
     optimizer, scheduler = _optimizer(model, recipe, per_epoch * recipe.epochs)
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
     state, best_weights = _restore(accelerator, folder) if folder is not None and resume else (_State(), None)
+    objective = copy.deepcopy(objective)  # what it adapts belongs to this run
+    objective.restore(state.objective)
 
     start = time.perf_counter() - state.seconds
     bar = _bar(per_epoch * recipe.epochs, state.step, objective.name, progress)
@@ -203,6 +208,7 @@ def train(
                 state.step, state.batch = state.step + 1, state.batch + len(batch)
                 row |= {"step": state.step, "epoch": state.epoch + state.batch / len(batches)}
                 state.history.append(row)
+                state.objective = objective.state()
                 bar.update()
                 bar.set_postfix({name: f"{value:.3g}" for name, value in row["terms"].items()}, refresh=False)
                 due = recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0
@@ -311,7 +317,9 @@ def _step(
                     raise _not_finite(f'the term "{name}"', number, step)
                 sums[name] = sums.get(name, 0.0) + number * share / len(batches)
             if recipe.share_every and step % recipe.share_every == 0 and "shares" not in row:
-                row["shares"] = gradient_shares(model, terms, objective.weights)
+                norms = gradient_norms(model, terms)
+                objective.adapt(norms)
+                row["shares"] = gradient_shares(norms, objective.current_weights())
             accelerator.backward(objective.total(terms) * (share / len(batches)))
     norm = float(accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm))
     if not math.isfinite(norm):
@@ -319,8 +327,10 @@ def _step(
     optimizer.step()
     scheduler.step()
     optimizer.zero_grad()
-    loss = sum(objective.weights[name] * value for name, value in sums.items())
-    return row | {"loss": loss, "terms": sums, "grad_norm": norm}
+    weights = objective.current_weights()
+    row["loss"] = sum(weights[name] * value for name, value in sums.items())
+    row |= {"weights": dict(weights)} if weights != objective.weights else {}
+    return row | {"terms": sums, "grad_norm": norm}
 
 
 def _not_finite(what: str, value: float, step: int) -> XltError:
@@ -330,19 +340,25 @@ def _not_finite(what: str, value: float, step: int) -> XltError:
     )
 
 
-def gradient_shares(model: nn.Module, terms: dict[str, Tensor], weights: dict[str, float]) -> dict[str, float]:
-    """Return each weighted term's share of the gradient, ``||w_i g_i|| / sum_j ||w_j g_j||``.
+def gradient_norms(model: nn.Module, terms: dict[str, Tensor]) -> dict[str, float]:
+    """Return the norm of each unweighted term's gradient ``g_i``, over all parameters.
 
-    The terms come from one forward, so all shares are of the same batch under the same dropout masks.
+    The terms come from one forward, so all norms are of the same batch under the same dropout masks.
     """
     parameters = [weight for weight in model.parameters() if weight.requires_grad]
     norms = {}
     for name, value in terms.items():
-        gradients = torch.autograd.grad(weights[name] * value, parameters, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
         norms[name] = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
         del gradients  # as large as the model; else it would live through the next term's backward
-    whole = sum(norms.values()) or 1.0
-    return {name: norm / whole for name, norm in norms.items()}
+    return norms
+
+
+def gradient_shares(norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
+    """Return each weighted term's share of the gradient, ``||w_i g_i|| / sum_j ||w_j g_j||``."""
+    weighted = {name: abs(weights[name]) * norm for name, norm in norms.items()}
+    whole = sum(weighted.values()) or 1.0
+    return {name: norm / whole for name, norm in weighted.items()}
 
 
 def _warn_inert(state: _State) -> None:
