@@ -185,9 +185,25 @@ def slices(batch: Batch, streams: int, max_tokens: int) -> Iterator[tuple[Batch,
     rows, width = len(batch["labels"]), batch["input_ids"].shape[1]
     size = max(1, max_tokens // (streams * width)) if max_tokens else rows
     for part in torch.arange(rows).split(size):
-        stacked = torch.cat([part + stream * rows for stream in range(streams)])
-        cut = {key: value[part if key == "labels" else stacked] for key, value in batch.items()}
-        yield cut, len(part) / rows
+        yield _rows(batch, streams, part), len(part) / rows
+
+
+def process_part(batch: Batch, streams: int, index: int, count: int) -> tuple[Batch, float]:
+    """Return the rows ``index, index + count, ...`` of a stacked batch, padded as it is, and their share of its rows.
+
+    A process that gets no row of a small batch gets the first one, with a share of 0, so that all take the same steps.
+    """
+    rows = len(batch["labels"])
+    own = torch.arange(index, rows, count) if index < rows else torch.zeros(1, dtype=torch.long)
+    return _rows(batch, streams, own), len(range(index, rows, count)) / rows
+
+
+def _rows(batch: Batch, streams: int, chosen: torch.Tensor) -> Batch:
+    """Return the chosen originals of a stacked batch and their copies."""
+    if len(chosen) == len(batch["labels"]):
+        return batch
+    stacked = torch.cat([chosen + stream * len(batch["labels"]) for stream in range(streams)])
+    return {key: value[chosen if key == "labels" else stacked] for key, value in batch.items()}
 
 
 class TwoStreamBatches:

@@ -9,6 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlt_tutorial.batching import Batch, Maker, Row, TwoStreamBatches, encode_rows, slices
+from xlt_tutorial.batching import Batch, Maker, Row, TwoStreamBatches, encode_rows, process_part, slices
 from xlt_tutorial.encoders import Classifier, Encoder
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.evaluation import Scores, evaluate, predict
@@ -148,6 +149,9 @@ def train(
 ) -> Run:
     """Fine-tune on the source language alone.
 
+    Started by ``accelerate launch``, each process takes an equal part of every batch, and the steps are those of one
+    process: order and virtual sentences are the same, dropout is not.
+
     Args:
         task: Its source-language ``train`` split is what is trained on.
         encoder: Copied, so it can be compared with the trained one afterwards.
@@ -171,7 +175,8 @@ def train(
     from accelerate.utils import set_seed
 
     recipe = recipe or Recipe()
-    device = Accelerator().device
+    accelerator = Accelerator(step_scheduler_with_optimizer=False)  # else every process would step the schedule
+    device = accelerator.device
     if recipe.precision == "bfloat16" and not has_bfloat16(device):
         raise XltError(f"This machine's {device.type} has no bfloat16 products. Use precision='float32'.")
     if objective.virtual and maker is None:
@@ -183,10 +188,9 @@ def train(
     settings = run_settings(task, encoder, objective, maker, recipe, seed)
     folder = Path(out) if out is not None else None
     if folder is not None:
-        _claim(folder, settings, resume)
+        _claim(accelerator, folder, settings, resume)
 
     set_seed(seed)
-    accelerator = Accelerator()
     model = Classifier(copy.deepcopy(encoder.model).train(), len(task.labels), recipe.dropout)
     batches = TwoStreamBatches(
         rows, encoder.tokenizer, recipe.batch_size, seed, objective.streams,
@@ -194,13 +198,17 @@ def train(
     )  # fmt: skip
     per_epoch = math.ceil(len(batches) / recipe.accumulate)
     optimizer, scheduler = _optimizer(model, recipe, per_epoch * recipe.epochs)
-    model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+    # Not wrapped for distributed training: objectives reach into the encoder, and ``_step`` adds up gradients itself.
+    model = accelerator.prepare_model(model, evaluation_mode=True)
+    optimizer, scheduler = accelerator.prepare(optimizer, scheduler)
+    if accelerator.process_index:  # the same weights everywhere, but other dropout
+        set_seed(seed + 7919 * accelerator.process_index)
     state, best_weights = _restore(accelerator, folder) if folder is not None and resume else (_State(), None)
     objective = copy.deepcopy(objective)  # what it adapts belongs to this run
     objective.restore(state.objective)
 
     start = time.perf_counter() - state.seconds
-    bar = _bar(per_epoch * recipe.epochs, state.step, objective.name, progress)
+    bar = _bar(per_epoch * recipe.epochs, state.step, objective.name, progress and accelerator.is_main_process)
     try:
         while state.epoch < recipe.epochs:
             for batch in _grouped(batches.epoch(state.epoch, state.batch), recipe.accumulate):
@@ -305,22 +313,31 @@ def _step(
     """Take one optimiser step and return its row of the history."""
     sums: dict[str, float] = {}
     row: dict[str, Any] = {"lr": scheduler.get_last_lr()[0]}
-    device = accelerator.device
+    device, processes = accelerator.device, accelerator.num_processes
     for batch in batches:
-        for part, share in slices(batch, objective.streams, recipe.max_tokens):
+        own, rows = process_part(batch, objective.streams, accelerator.process_index, processes)
+        for part, share in slices(own, objective.streams, recipe.max_tokens):
+            counts = rows * share / len(batches)  # what this part counts in the step
             moved = {key: value.to(device) for key, value in part.items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                 terms = objective(model, moved)  # type: ignore[arg-type]
             for name, value in terms.items():
-                number = value.item()
-                if not math.isfinite(number):
-                    raise _not_finite(f'the term "{name}"', number, step)
-                sums[name] = sums.get(name, 0.0) + number * share / len(batches)
+                sums[name] = sums.get(name, 0.0) + value.item() * counts
             if recipe.share_every and step % recipe.share_every == 0 and "shares" not in row:
                 norms = gradient_norms(model, terms)
+                if processes > 1:
+                    norms = dict(zip(norms, _summed(accelerator, [n / processes for n in norms.values()]), strict=True))
                 objective.adapt(norms)
                 row["shares"] = gradient_shares(norms, objective.current_weights())
-            accelerator.backward(objective.total(terms) * (share / len(batches)))
+            accelerator.backward(objective.total(terms) * counts)
+    if processes > 1:
+        sums = dict(zip(sums, _summed(accelerator, list(sums.values())), strict=True))
+        for weight in model.parameters():
+            if weight.grad is not None:
+                weight.grad = accelerator.reduce(weight.grad, "sum")
+    for name, number in sums.items():
+        if not math.isfinite(number):
+            raise _not_finite(f'the term "{name}"', number, step)
     norm = float(accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm))
     if not math.isfinite(norm):
         raise _not_finite("the gradient norm", norm, step)
@@ -331,6 +348,13 @@ def _step(
     row["loss"] = sum(weights[name] * value for name, value in sums.items())
     row |= {"weights": dict(weights)} if weights != objective.weights else {}
     return row | {"terms": sums, "grad_norm": norm}
+
+
+def _summed(accelerator: Accelerator, numbers: list[float]) -> list[float]:
+    """Return the sums of numbers over all processes."""
+    own = torch.tensor(numbers, dtype=torch.float32, device=accelerator.device)
+    total: list[float] = accelerator.reduce(own, "sum").tolist()
+    return total
 
 
 def _not_finite(what: str, value: float, step: int) -> XltError:
@@ -399,8 +423,21 @@ def _select(
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Make the run's folder, or see that it holds the run that is to be resumed."""
+def _claim(accelerator: Accelerator, folder: Path, settings: dict[str, Any], resume: bool) -> None:
+    """Make the run's folder, or see that it holds the run that is to be resumed; what one process finds, all say."""
+    from accelerate.utils import broadcast_object_list
+
+    told: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            _claim_alone(folder, settings, resume)
+        except XltError as error:
+            told = [str(error)]
+    if broadcast_object_list(told)[0] is not None:
+        raise XltError(told[0])
+
+
+def _claim_alone(folder: Path, settings: dict[str, Any], resume: bool) -> None:
     path = folder / "settings.json"
     plain = json.loads(json.dumps(settings))
     if path.exists() and not resume:
@@ -415,14 +452,20 @@ def _claim(folder: Path, settings: dict[str, Any], resume: bool) -> None:
 
 
 def _checkpoint(accelerator: Accelerator, folder: Path, state: _State, best_weights: dict[str, Tensor] | None) -> None:
+    from accelerate.utils import broadcast_object_list
     from safetensors.torch import save_file
 
-    target = folder / f"step-{state.step:06d}"
-    if is_whole(target):
+    target, main = folder / f"step-{state.step:06d}", accelerator.is_main_process
+    if broadcast_object_list([is_whole(target) if main else None])[0]:
         return
-    shutil.rmtree(target, ignore_errors=True)
-    with whole_folder(target) as work:
-        accelerator.save_state(str(work))
+    if main:
+        shutil.rmtree(target, ignore_errors=True)
+    with whole_folder(target) if main else nullcontext() as made:
+        work = Path(broadcast_object_list([str(made)])[0])
+        accelerator.save_state(str(work))  # each process saves the state of its random numbers
+        accelerator.wait_for_everyone()
+        if not main:
+            return
         (work / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
         if best_weights is not None:
             save_file({name: value.contiguous() for name, value in best_weights.items()}, work / "best.safetensors")
