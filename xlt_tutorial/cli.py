@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shlex
 import sys
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from xlt_tutorial.errors import XltError, unknown
+from xlt_tutorial.errors import XltError
 
-if TYPE_CHECKING:
-    from xlt_tutorial.batching import Maker
-    from xlt_tutorial.encoders import Encoder
-    from xlt_tutorial.tasks import ParallelTask
-    from xlt_tutorial.training import Run
-
-MAKERS = ("neighbours", "neighbours-source", "synonyms", "noise")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
@@ -70,106 +63,95 @@ def demo(
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Option(help='"emoji", or a folder of <split>.<language>.tsv files.')] = "emoji",
-    encoder: Annotated[str, typer.Option(help="e5-small, a hub name, or a folder.")] = "e5-small",
-    source: Annotated[str, typer.Option(help="Where e5-small comes from: auto, wheel or hub.")] = "auto",
-    method: Annotated[str, typer.Option(help="vanilla (compute-matched) or ear (as published).")] = "ear",
-    maker: Annotated[str, typer.Option(help=f"Virtual stream of ear: {', '.join(MAKERS)}.")] = "neighbours",
-    table: Annotated[Path | None, typer.Option(help="Word table of the maker synonyms, .json or .tsv.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides head, order, swaps and dropout.")] = 0,
-    epochs: Annotated[int, typer.Option()] = 8,
-    learning_rate: Annotated[float, typer.Option()] = 1e-4,
-    batch_size: Annotated[int, typer.Option(help="Original sentences in a batch.")] = 32,
-    max_length: Annotated[int, typer.Option(help="Longest sequence in tokens; ear pads to it.")] = 32,
-    select: Annotated[str, typer.Option(help="last step, or best epoch on held-out source data.")] = "last",
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 where the processor has it.")] = "float32",
-    max_tokens: Annotated[int, typer.Option(help="Padded tokens in one forward; 0: the whole batch.")] = 0,
+    task: Annotated[str | None, typer.Option(help='"emoji", xnli, ..., or a folder of <split>.<language>.tsv.')] = None,
+    encoder: Annotated[str | None, typer.Option(help="e5-small, a hub name, or a folder.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where e5-small comes from: auto, wheel or hub.")] = None,
+    method: Annotated[str | None, typer.Option(help="ear (the default), vanilla, rsda, rsrp, ...")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Of the method: --option alpha=1 --option push=hinge.")
+    ] = None,
+    maker: Annotated[str | None, typer.Option(help="Virtual stream: neighbours, synonyms, noise, ...")] = None,
+    maker_option: Annotated[list[str] | None, typer.Option(help="Of the maker: --maker-option rate=0.5.")] = None,
+    table: Annotated[str | None, typer.Option(help="Word table of the maker synonyms, .json or .tsv.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides head, order, swaps and dropout.")] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Original sentences in a batch, over all processes.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Longest sequence in tokens; ear pads to it.")] = None,
+    select: Annotated[str | None, typer.Option(help="last step, or best epoch on held-out source data.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, or bfloat16 where the processor has it.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Padded tokens in one forward; 0: the whole batch.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A setting as JSON; options given here override it.")] = None,
+    write_config: Annotated[Path | None, typer.Option(help="Write the setting as JSON and stop.")] = None,
     out: Annotated[Path | None, typer.Option(help="Default: runs/<task>-<method>-<seed>.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run that the folder holds.")] = False,
     oracle: Annotated[bool, typer.Option(help="Also report what the targets would have selected.")] = False,
 ) -> None:
-    """Fine-tune on the source language alone, test in every language, and keep model and numbers."""
+    """Fine-tune on the source language alone, test in every language, and keep model and numbers.
+
+    The tasks xnli and pawsx have the paper's setting by default, all others that of the lab. Several processes:
+    accelerate launch -m xlt_tutorial train ...
+    """
     again = _command() if resume else f"{_command()} --resume"
     with _plainly(f"To go on from the last checkpoint: {again}"):
-        start = time.perf_counter()
-        from xlt_tutorial.objectives import EAR, METHODS, make_objective
-        from xlt_tutorial.tasks import load_task
-        from xlt_tutorial.training import Recipe
-        from xlt_tutorial.training import train as fit
+        from xlt_tutorial.demo import scores_text
+        from xlt_tutorial.experiment import Setting, run_setting
+        from xlt_tutorial.files import write_json
 
-        if method not in METHODS:
-            raise unknown("method", method, METHODS)
-        if maker not in MAKERS:
-            raise unknown("maker", maker, MAKERS)
-        recipe = Recipe(
-            epochs, learning_rate, batch_size, max_length, select=select, precision=precision, max_tokens=max_tokens
-        )
-        data = load_task(task)
-        folder = out or Path("runs") / f"{data.name}-{method}-{seed}"
+        setting = Setting.from_file(config) if config else Setting.for_task(task or "emoji", method or "ear")
+        recipe: dict[str, Any] = {
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "max_length": max_length,
+        }
+        recipe |= {"select": select, "precision": precision, "max_tokens": max_tokens}
+        given: dict[str, Any] = {
+            "task": task,
+            "encoder": encoder,
+            "source": source,
+            "method": method,
+            "maker": maker,
+            "table": table,
+        }
+        given |= {"seed": seed, "recipe": replace(setting.recipe, **_given(recipe))}
+        if option:
+            given["options"] = {**setting.options, **_pairs(option)}
+        if maker_option:
+            given["maker_options"] = {**setting.maker_options, **_pairs(maker_option)}
+        setting = replace(setting, **_given(given))
+        if write_config is not None:
+            write_json(write_config, setting.as_dict())
+            typer.echo(f"The setting is in {write_config}. To run it: xlt train --config {write_config}")
+            return
+        folder = out or Path("runs") / f"{Path(setting.task).name}-{setting.method}-{setting.seed}"
         if (folder / "settings.json").exists() and not resume:
             raise XltError(f"{folder} already holds a run. Add --resume to go on with it, or choose another --out.")
-        swapper, base = _prepare(data, encoder, source, maker if method == "ear" else None, table, max_length)
-        objective = EAR.published(width=max_length) if method == "ear" else make_objective(method)
-        run = fit(data, base, objective, swapper, recipe, seed, folder, resume, oracle)
-        _keep(run, base, data, folder, start)
+        result = run_setting(setting, folder, resume, oracle)
+        if not result:
+            return  # another process tells
+        typer.echo("\n" + scores_text({result["settings"]["objective"]["name"]: result["scores"]}))
+        if oracle:
+            typer.echo(f"For comparison only, what the target languages would have selected: {result['oracle']}")
+        typer.echo(f"\nResults: {folder / 'result.json'}\nModel:   {folder / 'model.safetensors'}")
 
 
-def _prepare(
-    task: ParallelTask, name: str, source: str, maker: str | None, table: Path | None, max_length: int
-) -> tuple[Maker | None, Encoder]:
-    """Return the maker and the encoder, its vocabulary trimmed where that can be done."""
-    from xlt_tutorial.encoders import load_encoder
-    from xlt_tutorial.perturb import EmbeddingNoise, NeighbourSwap, SynonymSwap
-
-    if (maker == "synonyms") != (table is not None):
-        raise XltError("--maker synonyms and --table FILE go together: give both, or neither.")
-    synonyms = SynonymSwap.from_file(table, max_length=max_length) if table is not None else None
-    full = load_encoder(name, source)
-    made: Maker | None = synonyms
-    keep: set[Any] = set()
-    if maker is not None and maker.startswith("neighbours"):
-        splits = [split for split in ("train", "dev") if task.source in task.splits.get(split, {})]
-        english = [text for split in splits for text in task.texts(split, task.source)]
-        made = swap = NeighbourSwap.fit(full, english, only="source" if maker == "neighbours-source" else None)
-        keep = set(swap.pieces)
-    elif synonyms is not None:
-        words = sorted({word for near in synonyms.table.values() for word in near})
-        forms = [form for word in words for form in (word, word[:1].upper() + word[1:], word.upper())]
-        keep = {i for ids in full.tokenizer(forms)["input_ids"] for i in ids}
-    elif maker == "noise":
-        made = EmbeddingNoise.fit(full)
-    if type(full.tokenizer.backend_tokenizer.model).__name__ != "Unigram":
-        return made, full
-    del full
-    return made, load_encoder(name, source, trim_to=task, keep=keep)
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _keep(run: Run, base: Encoder, task: ParallelTask, folder: Path, start: float) -> None:
-    """Evaluate; write model, history and result; print the table."""
-    from safetensors.torch import save_file
-
-    from xlt_tutorial.demo import scores_text, write_json
-    from xlt_tutorial.doctor import machine, peak_memory_mb, versions
-    from xlt_tutorial.evaluation import evaluate
-
-    scores = evaluate(
-        run.model, base.tokenizer, task, max_length=run.settings["recipe"]["max_length"], progress=True
-    ).as_dict()
-    # The encoder under its own names, with the head beside it: load_encoder(folder) reads what is its own.
-    weights = run.encoder.model.state_dict() | {f"head.{k}": v for k, v in run.model.head.state_dict().items()}
-    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.part", metadata={"format": "pt"})
-    os.replace(folder / "model.part", folder / "model.safetensors")
-    run.encoder.model.config.save_pretrained(folder)
-    base.tokenizer.save_pretrained(folder)
-    write_json(folder / "history.json", run.history)
-    result: dict[str, Any] = {"versions": versions(), "platform": machine(), "settings": run.settings}
-    result |= {"selected": run.selected, "oracle": run.oracle, "scores": scores, "gradient_shares": run.shares()}
-    result["seconds"] = {"train": round(run.seconds, 2), "total": round(time.perf_counter() - start, 2)}
-    write_json(folder / "result.json", result | {"peak_memory_mb": round(peak_memory_mb(), 1)})
-    typer.echo("\n" + scores_text({run.settings["objective"]["name"]: scores}))
-    if run.oracle is not None:
-        typer.echo(f"For comparison only, what the target languages would have selected: {run.oracle}")
-    typer.echo(f"\nResults: {folder / 'result.json'}\nModel:   {folder / 'model.safetensors'}")
+def _pairs(options: list[str]) -> dict[str, Any]:
+    """Read ``name=value``; a value is JSON where it can be read as such, else text."""
+    pairs = {}
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not sign:
+            raise XltError(f'"{option}" is not name=value, such as alpha=0.5 or push=hinge.')
+        try:
+            pairs[name] = json.loads(value)
+        except ValueError:
+            pairs[name] = value
+    return pairs
 
 
 def _command() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xlt_tutorial.doctor import machine, peak_memory_mb, versions
-from xlt_tutorial.files import write_whole
+from xlt_tutorial.files import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,11 +157,6 @@ def scores_text(scores: Mapping[str, Mapping[str, Any]]) -> str:
         difference = f"{100 * (values[1] - values[0]):+16.1f}" if len(values) == 2 else ""
         lines.append(f"{name:<20}" + "".join(f"{100 * value:16.1f}" for value in values) + difference)
     return "\n".join(lines)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain values as JSON, in a file that is always whole."""
-    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _give_back() -> None:

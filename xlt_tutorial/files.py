@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 _SUMS = "sums.json"
 _ASIDE = ".writing-"
@@ -21,6 +22,11 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as JSON, in a file that is always whole."""
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 @contextmanager

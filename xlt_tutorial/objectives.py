@@ -20,6 +20,7 @@ from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.losses import PULL_FORMS, PUSH_FORMS, attention_pull, embedding_push
 from xlt_tutorial.taps import Captured, embedding_noise, taps
 
+SUBSETS = ("E", "A", "R", "EA", "ER", "AR")
 METHODS = ("vanilla", "ear", "ear-normalised", "rsda", "rsrp", "adversarial", "rdrop")
 
 
@@ -51,6 +52,7 @@ class Objective:
 
     @property
     def forwards(self) -> int:
+        """Forwards of one stream's sentences in a step."""
         return self.streams
 
     def check(self, encoder: nn.Module) -> None:
@@ -347,6 +349,7 @@ class Adversarial(RSRP):
 
     @property
     def forwards(self) -> int:
+        """Two streams and one more forward for each step of the ascent."""
         return self.streams + self.steps
 
     def _moved(self, model: Classifier, batch: Batch) -> Tensor:
@@ -397,7 +400,16 @@ class RDrop(Objective):
 
 
 def make_objective(method: str, **options: Any) -> Objective:
-    """Return the objective of a name in ``METHODS``; ``vanilla`` is compute-matched unless ``passes=1``."""
+    """Return the objective of a name in ``METHODS``; ``vanilla`` is compute-matched unless ``passes=1``.
+
+    ``ear-E``, ``ear-AR`` and the like are EAR with these of its terms (E push, A pull, R robust) alone.
+    """
+    letters = method.removeprefix("ear-")
+    if method != letters and letters in SUBSETS:
+        off = {
+            name: False for name, letter in zip(("push", "pull", "robust"), "EAR", strict=True) if letter not in letters
+        }
+        method, options = "ear", off | options
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     makers = (Vanilla, EAR, NormalisedEAR, RSDA, RSRP, Adversarial, RDrop)

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlt_tutorial.batching import Batch, Maker, Row, TwoStreamBatches, encode_rows, process_part, slices
+from xlt_tutorial.batching import Batch, Maker, Row, TwoStreamBatches, encode_rows, process_part, row_generator, slices
 from xlt_tutorial.encoders import Classifier, Encoder
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.evaluation import Scores, evaluate, predict
@@ -104,6 +104,9 @@ class Run:
         selected: Step whose weights were taken, the rule, and the score that chose it.
         oracle: The same chosen on the target languages, for comparison only; ``None`` unless asked for.
         seconds: Wall-clock time of the loop.
+        epochs: One row an epoch: ``step``, and the accuracies that were asked for: ``source`` (held-out source data),
+            ``virtual`` (the same after the maker), ``target_mean`` and ``targets`` (for comparison only).
+        main: Whether this is the first of the processes that trained together.
     """
 
     model: Classifier
@@ -113,6 +116,8 @@ class Run:
     selected: dict[str, Any]
     oracle: dict[str, Any] | None
     seconds: float
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    main: bool = True
 
     def shares(self) -> dict[str, float]:
         """Return each weighted term's mean share of the gradient over all measurements."""
@@ -132,6 +137,7 @@ class _State:
     best: dict[str, Any] | None = None
     oracle: dict[str, Any] | None = None
     objective: dict[str, float] = field(default_factory=dict)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
 
 
@@ -185,6 +191,7 @@ def train(
         raise XltError(f'"{objective.name}" sets its weights by measured gradients: pass Recipe(share_every=10).')
     objective.check(encoder.model)
     rows, held_out = _training_rows(task, encoder, recipe, seed)
+    virtual = _virtual_rows(held_out, encoder, maker, seed)
     settings = run_settings(task, encoder, objective, maker, recipe, seed)
     folder = Path(out) if out is not None else None
     if folder is not None:
@@ -224,7 +231,7 @@ def train(
                     state.seconds = time.perf_counter() - start
                     _checkpoint(accelerator, folder, state, best_weights)
             _warn_inert(state)
-            best_weights = _select(model, encoder, task, recipe, state, held_out, oracle, best_weights)
+            best_weights = _select(model, encoder, task, recipe, state, held_out, virtual, oracle, best_weights)
             state.epoch, state.batch = state.epoch + 1, 0
             if folder is not None:
                 state.seconds = time.perf_counter() - start
@@ -239,7 +246,8 @@ def train(
     trained.eval()
     selected = state.best or {"rule": "last", "step": state.step}
     after = Encoder(trained.encoder, encoder.tokenizer, encoder.name, encoder.source, encoder.fingerprint)  # type: ignore[arg-type]
-    return Run(trained, after, state.history, settings, selected, state.oracle, seconds)
+    main = accelerator.is_main_process
+    return Run(trained, after, state.history, settings, selected, state.oracle, seconds, state.epochs, main)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -277,6 +285,23 @@ def _training_rows(task: ParallelTask, encoder: Encoder, recipe: Recipe, seed: i
     order = np.random.default_rng([seed, 0xDE7]).permutation(len(rows))
     cut = max(1, len(rows) // 10)
     return [rows[i] for i in sorted(order[cut:])], [rows[i] for i in sorted(order[:cut])]
+
+
+def _virtual_rows(rows: list[Row], encoder: Encoder, maker: Maker | None, seed: int) -> list[Row]:
+    """Return the virtual copies of held-out source rows: a dev set in no real language, every eligible word swapped.
+
+    Made of source text and the encoder alone. It is scored beside the source rows and selects nothing by itself.
+    """
+    if maker is None or not rows:
+        return []
+    full = replace(maker, rate=1.0) if is_dataclass(maker) and hasattr(maker, "rate") else maker
+    made = [full.virtual(row, encoder.tokenizer, row_generator(seed, 0, 0, row.id)) for row in rows]
+    if any(copy.noise is not None for copy in made):
+        return []
+    return [
+        replace(row, input_ids=copy.input_ids, token_type_ids=copy.token_type_ids)
+        for row, copy in zip(rows, made, strict=True)
+    ]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe, steps: int) -> tuple[Any, Any]:
@@ -405,18 +430,28 @@ def _select(
     recipe: Recipe,
     state: _State,
     held_out: list[Row],
+    virtual: list[Row],
     oracle: bool,
     best_weights: dict[str, Tensor] | None,
 ) -> dict[str, Tensor] | None:
     """Score the epoch on source-language data; remember its weights if it is the best so far."""
+    row: dict[str, Any] = {"step": state.step}
+    state.epochs.append(row)
+
+    def accuracy_of(rows: list[Row]) -> float:
+        predicted = predict(model, rows, int(encoder.tokenizer.pad_token_id or 0))  # type: ignore[arg-type]
+        return float(np.mean(predicted == np.array([row.label for row in rows])))
+
+    if virtual:
+        row["virtual"] = accuracy_of(virtual)
     if oracle:
         scores: Scores = evaluate(model, encoder.tokenizer, task, max_length=recipe.max_length)  # type: ignore[arg-type]
+        row |= {"target_mean": scores.target_mean, "targets": scores.accuracy}
         if state.oracle is None or scores.target_mean > state.oracle["target_mean"]:
             state.oracle = {"rule": "oracle: chosen on the target languages", "step": state.step, **scores.as_dict()}
     if recipe.select == "last":
         return None
-    predicted = predict(model, held_out, int(encoder.tokenizer.pad_token_id or 0))  # type: ignore[arg-type]
-    accuracy = float(np.mean(predicted == np.array([row.label for row in held_out])))
+    row["source"] = accuracy = accuracy_of(held_out)
     if state.best is not None and accuracy <= state.best["accuracy"]:
         return best_weights
     state.best = {"rule": "source", "step": state.step, "accuracy": accuracy, "n": len(held_out)}
