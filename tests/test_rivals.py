@@ -189,6 +189,22 @@ def test_rdrop_is_two_passes_and_their_divergence(architecture):
     assert RDrop()(model, batch)["kl"].item() == pytest.approx(0, abs=1e-7)
 
 
+def test_consistency_is_the_divergence_of_the_two_streams():
+    model, batch = tiny("bert"), stacked()
+    objective = EAR(push=False, pull=False, consistency=0.4)
+    assert objective.name == "ear-R-kl" and objective.weights == {"ce": 1.0, "robust": 1.0, "kl": 0.4}
+    terms = objective(model, batch)
+    p, q = (
+        model(batch["input_ids"][part], batch["attention_mask"][part]).softmax(-1) for part in (slice(3), slice(3, 6))
+    )
+    by_hand = torch.nn.functional.kl_div(q.log(), p, reduction="batchmean")
+    by_hand = (by_hand + torch.nn.functional.kl_div(p.log(), q, reduction="batchmean")) / 2
+    assert terms["kl"].item() == pytest.approx(by_hand.item(), rel=1e-4) and by_hand > 1e-4
+    assert EAR(push=False, pull=False, robust=False, consistency=1.0).virtual
+    with pytest.raises(XltError, match="consistency is -1"):
+        EAR(consistency=-1)
+
+
 def test_normalised_weights_give_the_shares_asked_for():
     model, batch = tiny("bert"), stacked()
     objective = NormalisedEAR({"push": 0.2, "pull": 0.3}, layer=1)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Clouds = Mapping[str, np.ndarray]
 MEASURES = ("gap_ratio", "knn_mixing", "p1", "silhouette", "language_probe")
+MORE_MEASURES = ("mexa", "linear_cka")  # taken by name only, so that what was stored keeps its form
 
 
 def pooled_layers(model: PreTrainedModel, batch: Batch, layers: Sequence[int] | None = None) -> torch.Tensor:
@@ -179,6 +180,53 @@ def retrieval(source: np.ndarray, target: np.ndarray, centred: bool = False) -> 
     return {"from_source": hits(s, t), "to_source": hits(t, s)}
 
 
+def mexa(source: np.ndarray, target: np.ndarray) -> float:
+    """Return MEXA, the share of items that are closer to their translation than either is to any other's; 0 to 1.
+
+    ``mean_i [c_ii > max_{j != i} max(c_ij, c_ji)]``, c_ij the cosine of source item i and target item j (Kargaran et
+    al., "MEXA: Multilingual Evaluation of English-Centric LLMs via Cross-Lingual Alignment", 2024): row and column at
+    once, so never more than either P@1 of ``retrieval``; an item as close as the translation spoils it. Chance is
+    1 / (2 items - 1): compare values of one number of items only. It sees order alone: not the lengths of vectors, not
+    a rotation or scale of both clouds, and no change that keeps the order of the cosines, such as an offset of each
+    language at right angles to all else, however wide. It sees pairs that are mixed up, a rotation of one cloud, and an
+    offset along directions that tell items apart. Queries go in chunks, so memory is linear in the items.
+    """
+    clouds = _checked({"source": source, "target": target})
+    s, t = (_unit(cloud, name) for name, cloud in clouds.items())
+    own, by_row, by_column = np.empty(len(s)), np.empty(len(s)), np.full(len(s), -np.inf)
+    for at in range(0, len(s), 512):
+        cosine = s[at : at + 512] @ t.T
+        rows = np.arange(len(cosine))
+        own[at : at + 512] = cosine[rows, at + rows]
+        cosine[rows, at + rows] = -np.inf
+        by_row[at : at + 512] = cosine.max(1)
+        by_column = np.maximum(by_column, cosine.max(0))
+    return float((own > np.maximum(by_row, by_column) + 1e-12).mean())  # equal vectors differ by rounding
+
+
+def linear_cka(source: np.ndarray, target: np.ndarray) -> float:
+    """Return linear CKA, how alike two clouds are in the way their items differ from one another; from 0 to 1.
+
+    ``||T' S||^2 / (||S' S|| ||T' T||)``, Frobenius norms of S and T, the clouds (items, hidden) minus their means
+    (Kornblith et al., "Similarity of Neural Network Representations Revisited", 2019). 1: one is the other, but for
+    what it is blind to: a shift, a rotation or reflection, and an isotropic scale of either cloud. So it can be 1
+    where the languages lie far apart and no nearest neighbour is a translation. It sees pairs that are mixed up, noise,
+    and directions that are stretched unequally, and those of most variance weigh most. With few items it is far above
+    0 without any alignment, near hidden / (items + hidden) for round clouds: ``align`` gives the mean over all ways to
+    pair the items as ``chance``. The matrices are (hidden, hidden), so memory is linear in the items.
+    """
+    return _cka(source, target)[0]
+
+
+def _cka(source: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    """Linear CKA, and its mean over all permutations of the target's items: that of ``tr(S S' P T T' P')``, exactly."""
+    clouds = _checked({"source": source, "target": target})
+    s, t = (cloud - cloud.mean(0) for cloud in clouds.values())
+    norms = float(np.linalg.norm(s.T @ s) * np.linalg.norm(t.T @ t))
+    shuffled = (s**2).sum() * (t**2).sum() / (len(s) - 1)
+    return float(np.linalg.norm(t.T @ s) ** 2) / norms, float(shuffled) / norms
+
+
 def silhouettes(vectors: Clouds, labels: Sequence[Hashable]) -> dict[str, float]:
     """Return the mean silhouette (Rousseeuw, 1987) of all items by ``language`` and by ``label``, from -1 to 1.
 
@@ -262,7 +310,7 @@ def align(
         source: The source language; every ``"mean"`` is over the other languages.
         layers: Increasing layer numbers. As many as ``vectors`` holds, they name its layers (pass on what
             ``sentence_vectors`` was given); fewer, they pick from layers that are counted from 0.
-        measures: Which of ``MEASURES`` to take.
+        measures: Which of ``MEASURES`` and ``MORE_MEASURES`` to take.
         k: Neighbours of ``knn_mixing``.
         sample: Concepts that the probe sees, ``None`` for all.
         seed: Seed of the probe's sample and folds.
@@ -271,15 +319,16 @@ def align(
         Per layer ``layer``, ``languages``, ``concepts``, ``sample`` (concepts that the probe saw), ``chance`` (values
         of no skill, or of full mixing) and the measures. ``gap_ratio``, ``knn_mixing``: ``{"mean": .., language: ..}``;
         ``p1``: ``{"raw" | "centred": {"to_source" | "from_source": {"mean": .., target: ..}}}``; ``silhouette``:
-        ``{"language": .., "label": ..}``; ``language_probe``: a number.
+        ``{"language": .., "label": ..}``; ``language_probe``: a number; ``mexa``, ``linear_cka``: ``{"mean": ..,
+        target: ..}``, and their own ``chance``.
 
     Raises:
         XltError: For an unknown measure, source or layer, and, naming layer and language, for clouds that have
             different shapes, are collapsed (no variance) or hold NaN.
     """
     for name in measures:
-        if name not in MEASURES:
-            raise unknown("measure", name, MEASURES)
+        if name not in MEASURES + MORE_MEASURES:
+            raise unknown("measure", name, MEASURES + MORE_MEASURES)
     if source not in vectors:
         raise unknown("source language", source, vectors)
     shapes = {language: np.shape(stack) for language, stack in vectors.items()}
@@ -309,6 +358,13 @@ def align(
             out["silhouette"] = silhouettes(clouds, labels)
         if "language_probe" in measures:
             out["language_probe"] = language_probe(clouds, sample=sample, seed=seed)
+        if "mexa" in measures:
+            out["mexa"] = with_mean({target: mexa(clouds[source], clouds[target]) for target in targets})
+            out["chance"]["mexa"] = 1 / (2 * n - 1)
+        if "linear_cka" in measures:
+            pairs = {target: _cka(clouds[source], clouds[target]) for target in targets}
+            out["linear_cka"] = with_mean({target: value for target, (value, _) in pairs.items()})
+            out["chance"]["linear_cka"] = float(np.mean([chance for _, chance in pairs.values()]))
         return out
 
     results = []

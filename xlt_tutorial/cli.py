@@ -1,4 +1,4 @@
-"""The command ``xlt``: ``xlt doctor``, ``xlt train``, ``xlt demo``."""
+"""The command ``xlt``: ``xlt doctor``, ``xlt train``, ``xlt compare``, ``xlt demo``."""
 
 from __future__ import annotations
 
@@ -134,6 +134,33 @@ def train(
         if oracle:
             typer.echo(f"For comparison only, what the target languages would have selected: {result['oracle']}")
         typer.echo(f"\nResults: {folder / 'result.json'}\nModel:   {folder / 'model.safetensors'}")
+
+
+@app.command()
+def compare(
+    methods: Annotated[str, typer.Option(help="vanilla,ear,ear-R,...; vanilla is the baseline.")] = "vanilla,ear",
+    seeds: Annotated[str, typer.Option(help="0-4, or 0,2,7.")] = "0-4",
+    task: Annotated[str | None, typer.Option(help="As for xlt train.")] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    config: Annotated[Path | None, typer.Option(help="Setting of all methods, from xlt train --write-config.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the grid and its results.")] = Path("runs/compare"),
+    oracle: Annotated[bool, typer.Option(help="Score the targets after every epoch too.")] = True,
+) -> None:
+    """Run methods with several seeds and say what their differences are worth. Call it again to go on."""
+    with _plainly(f"What was finished is kept: {_command()} goes on."):
+        from xlt_tutorial.compare import BASELINE, comparison_text, seed_range
+        from xlt_tutorial.compare import compare as run_and_compare
+        from xlt_tutorial.experiment import Setting
+
+        settings = {}
+        for method in dict.fromkeys([BASELINE, *(name.strip() for name in methods.split(","))]):
+            base = Setting.from_file(config) if config else Setting.for_task(task or "emoji", method)
+            recipe = replace(base.recipe, **_given({"epochs": epochs}))
+            options = base.options if method == base.method else {}
+            settings[method] = replace(base, **_given({"task": task}), method=method, options=options, recipe=recipe)
+        found = run_and_compare(settings, seed_range(seeds), out, oracle=oracle, say=typer.echo)
+        typer.echo("\n" + comparison_text(found))
+        typer.echo(f"Results: {out / 'compare.json'}, compare.md and compare.html beside it")
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

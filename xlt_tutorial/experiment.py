@@ -33,6 +33,7 @@ class Setting:
 
     Attributes:
         task: A name or folder that ``load_task`` takes.
+        task_options: Of ``load_task``, such as ``languages`` or ``limit``.
         encoder: A name or folder that ``load_encoder`` takes.
         source: Where ``e5-small`` comes from.
         method: One of ``objectives.METHODS``, or EAR's subset as in ``ear-ER``.
@@ -45,6 +46,7 @@ class Setting:
     """
 
     task: str = "emoji"
+    task_options: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "e5-small"
     source: str = "auto"
     method: str = "ear"
@@ -120,13 +122,18 @@ class Prepared:
     maker: Maker | None
 
 
-def prepare(setting: Setting) -> Prepared:
-    """Load task and encoder and fit the maker; the vocabulary is trimmed where that can be done."""
+def prepare(setting: Setting, fit: bool = False) -> Prepared:
+    """Load task and encoder and fit the maker; the vocabulary is trimmed where that can be done.
+
+    Args:
+        setting: Its task, encoder and maker.
+        fit: Fit the maker also where the setting's own method does not read it.
+    """
     from xlt_tutorial.encoders import load_encoder
     from xlt_tutorial.perturb import EmbeddingNoise, NeighbourSwap, SynonymSwap
     from xlt_tutorial.tasks import load_task
 
-    task = load_task(setting.task)
+    task = load_task(setting.task, **setting.task_options)
     options = dict(setting.maker_options)
     synonyms = None
     if setting.table is not None:
@@ -134,7 +141,7 @@ def prepare(setting: Setting) -> Prepared:
     full = load_encoder(setting.encoder, setting.source)
     maker: Maker | None = synonyms
     keep: set[Any] = set()
-    if not setting.objective().virtual:
+    if not (fit or setting.objective().virtual):
         maker = None
     elif setting.maker.startswith("neighbours"):
         splits = [split for split in ("train", "dev") if task.source in task.splits.get(split, {})]
@@ -173,9 +180,17 @@ def run_setting(
     """
     start = time.perf_counter()
     ready, objective = prepared or prepare(setting), setting.objective()
-    maker = ready.maker if objective.virtual else None
     run = train(
-        ready.task, ready.encoder, objective, maker, setting.recipe, setting.seed, folder, resume, oracle, progress
+        ready.task,
+        ready.encoder,
+        objective,
+        ready.maker,
+        setting.recipe,
+        setting.seed,
+        folder,
+        resume,
+        oracle,
+        progress,
     )
     if not run.main:
         return {}

@@ -121,6 +121,8 @@ class EAR(Objective):
         copies: Virtual copies of a sentence in an epoch.
         margin: Of the hinge push.
         pad_to: Fixed width, which the published pull depends on; ``None`` pads to the longest row.
+        consistency: Weight of ``(KL(p || p') + KL(p' || p)) / 2`` between the predictions for x and x'; 0 for none, as
+            published. It is ``RDrop``'s term, over two sentences instead of two dropout masks.
 
     References:
         Ding et al., "A Simple and Effective Method to Improve Zero-Shot Cross-Lingual Transfer Learning", COLING 2022.
@@ -142,21 +144,25 @@ class EAR(Objective):
         copies: int = 1,
         margin: float = 1.0,
         pad_to: int | None = None,
+        consistency: float = 0.0,
     ) -> None:
+        if consistency < 0:
+            raise XltError(f"consistency is {consistency}; it must be 0 (none) or more.")
         self.push, self.pull = _form("push", push, PUSH_FORMS), _form("pull", pull, PULL_FORMS)
         self.robust, self.layer, self.margin, self.pad_to = robust, layer, margin, pad_to
         if copies < 1:
             raise XltError(f"copies is {copies}; it must be 1 or more.")
         self.copies, self.streams = copies, 2
-        self.virtual = bool(self.push or self.pull or robust)
+        self.consistency = consistency
+        self.virtual = bool(self.push or self.pull or robust or consistency)
         weights = {"robust": 1.0 if robust else None, "push": alpha if self.push else None}
-        weights |= {"pull": beta if self.pull else None}
+        weights |= {"pull": beta if self.pull else None, "kl": consistency or None}
         self.weights = {"ce": 1.0} | {term: weight for term, weight in weights.items() if weight is not None}
         if not self.virtual:
             self.weights["second_pass"] = 1.0
         letters = [letter for letter, on in zip("EAR", (self.push, self.pull, robust), strict=True) if on]
         named = "ear" if len(letters) == 3 else f"ear-{''.join(letters)}"
-        self.name = named if letters else "vanilla-matched"
+        self.name = (named if letters else "vanilla-matched") + ("-kl" if consistency else "")
 
     @classmethod
     def published(cls, copies: int = 1, width: int | None = 128) -> EAR:
@@ -191,6 +197,8 @@ class EAR(Objective):
             if self.pull == "published":
                 first, second = attention.after_dropout.chunk(2)
             terms["pull"] = attention_pull(first, second, mask, virtual_mask, self.pull)
+        if self.consistency:
+            terms["kl"] = _divergence(original, virtual)
         return terms
 
     def _taps(self, encoder: nn.Module) -> AbstractContextManager[Captured]:
@@ -393,10 +401,8 @@ class RDrop(Objective):
 
     def __call__(self, model: Classifier, batch: Batch) -> dict[str, Tensor]:
         logits = model(**_inputs(batch)).chunk(2)
-        first, second = (part.log_softmax(-1) for part in logits)
-        kl = ((first.exp() - second.exp()) * (first - second)).sum(-1).mean() / 2  # both directions in one
         ce, again = (cross_entropy(part, batch["labels"]) for part in logits)
-        return {"ce": ce, "second_pass": again, "kl": kl}
+        return {"ce": ce, "second_pass": again, "kl": _divergence(*logits)}
 
 
 def make_objective(method: str, **options: Any) -> Objective:
@@ -418,6 +424,12 @@ def make_objective(method: str, **options: Any) -> Objective:
         return dict(zip(METHODS, makers, strict=True))[method](**(defaults | options))
     except TypeError as error:
         raise XltError(f"{method}: {error}. Its options are in the docstring of its class.") from None
+
+
+def _divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """Return the mean over rows of the symmetrised divergence of two predictions, ``(KL(p||q) + KL(q||p)) / 2``."""
+    first, second = logits.log_softmax(-1), others.log_softmax(-1)
+    return ((first.exp() - second.exp()) * (first - second)).sum(-1).mean() / 2
 
 
 def _form(term: str, value: str | bool, forms: tuple[str, ...]) -> str:

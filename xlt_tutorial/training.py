@@ -9,7 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -344,7 +344,10 @@ def _step(
         for part, share in slices(own, objective.streams, recipe.max_tokens):
             counts = rows * share / len(batches)  # what this part counts in the step
             moved = {key: value.to(device) for key, value in part.items()}
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            with (
+                _memory_told(recipe, moved),
+                torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"),
+            ):
                 terms = objective(model, moved)  # type: ignore[arg-type]
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * counts
@@ -354,7 +357,8 @@ def _step(
                     norms = dict(zip(norms, _summed(accelerator, [n / processes for n in norms.values()]), strict=True))
                 objective.adapt(norms)
                 row["shares"] = gradient_shares(norms, objective.current_weights())
-            accelerator.backward(objective.total(terms) * counts)
+            with _memory_told(recipe, moved):
+                accelerator.backward(objective.total(terms) * counts)
     if processes > 1:
         sums = dict(zip(sums, _summed(accelerator, list(sums.values())), strict=True))
         for weight in model.parameters():
@@ -373,6 +377,22 @@ def _step(
     row["loss"] = sum(weights[name] * value for name, value in sums.items())
     row |= {"weights": dict(weights)} if weights != objective.weights else {}
     return row | {"terms": sums, "grad_norm": norm}
+
+
+@contextmanager
+def _memory_told(recipe: Recipe, batch: Batch) -> Iterator[None]:
+    """Turn running out of memory into advice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        cells = batch["input_ids"].numel()
+        raise XltError(
+            f"Out of memory at {cells:,} padded tokens in one forward. Try max_tokens={max(64, cells // 2)}: the same "
+            f"steps in less memory. Or batch_size={max(1, recipe.batch_size // 2)} with "
+            f"accumulate={2 * recipe.accumulate}."
+        ) from error
 
 
 def _summed(accelerator: Accelerator, numbers: list[float]) -> list[float]:
