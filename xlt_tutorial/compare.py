@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -66,7 +67,7 @@ def run_grid(
     ready: dict[str, Prepared] = {}
     cells = [(name, replace(setting, seed=seed)) for seed in seeds for name, setting in settings.items()]
     for name, setting in cells:
-        cell = folder / f"{name}-{setting.seed}"
+        cell = cell_folder(folder, name, setting.seed)
         if (cell / "result.json").exists():
             found[name][setting.seed] = _read(cell, setting)
             continue
@@ -87,6 +88,11 @@ def run_grid(
         (cell / "error.json").unlink(missing_ok=True)
         found[name][setting.seed] = result
     return found
+
+
+def cell_folder(folder: Path, name: str, seed: int) -> Path:
+    """Return the folder of one run; what a file name should not hold becomes ``_``."""
+    return folder / f"{re.sub(r'[^0-9A-Za-z.+-]+', '_', name)}-{seed}"
 
 
 def compare(

@@ -1,0 +1,124 @@
+"""What was run: every study is a table of settings by name, with the seeds of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xlt_tutorial.experiment import Setting
+from xlt_tutorial.training import Recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDTH = 16  # of the published pull: the longest English name of "emoji" has 11 tokens
+EMOJI = Setting(recipe=Recipe(select="source", share_every=20))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid.
+
+    Attributes:
+        question: What it answers.
+        settings: By name; the first is the baseline.
+        seeds: Of every setting that ``more_seeds`` does not name.
+        more_seeds: Seeds of single settings.
+        oracle: Whether the targets are scored after every epoch, to be shown beside the selected epoch.
+    """
+
+    question: str
+    settings: Mapping[str, Setting]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    more_seeds: Mapping[str, tuple[int, ...]] | None = None
+    oracle: bool = True
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """Return the seeds of a setting."""
+        return (self.more_seeds or {}).get(name, self.seeds)
+
+
+def data_folder() -> Path:
+    """Return the folder of real data: ``XLT_DATA``, else ``../shared/data`` beside the repository."""
+    return Path(os.environ.get("XLT_DATA") or ROOT.parent / "shared" / "data")
+
+
+def emoji(
+    method: str, maker: str = "neighbours", maker_options: Mapping[str, Any] | None = None, **options: Any
+) -> Setting:
+    """Return a setting of the offline lab; a published pull is padded to ``WIDTH``."""
+    if method in ("ear", "ear-normalised", "ear-A", "ear-EA", "ear-AR"):
+        options = {"pad_to": WIDTH} | options
+    return replace(EMOJI, method=method, options=options, maker=maker, maker_options=maker_options or {})
+
+
+def real(name: str, method: str, limit: int | None, epochs: int, **options: Any) -> Setting:
+    """Return a setting on real files; batches are padded to their longest row, as fixed widths cost hours here."""
+    recipe = Recipe(epochs=epochs, select="source", share_every=20, max_length=64, max_tokens=4096)
+    task_options = {} if limit is None else {"limit": limit}
+    if method.startswith("ear") and "pad_to" not in options:
+        options = {"pad_to": None} | options
+    return Setting(str(data_folder() / name), task_options, method=method, options=options, recipe=recipe)
+
+
+# The four variants of the third study, named before any of them was run.
+VARIANTS = {
+    "R rate 0.6": ("ear-R", {"rate": 0.6}, {}),
+    "R rate 0.6, 30 neighbours": ("ear-R", {"rate": 0.6, "neighbours": 30}, {}),
+    "R + KL, rate 0.6": ("ear-R", {"rate": 0.6}, {"consistency": 1.0}),
+    "normalised EAR + KL, rate 0.6": ("ear-normalised", {"rate": 0.6}, {"consistency": 1.0}),
+}
+
+STUDIES = {
+    "emoji_methods": Study(
+        'Which method helps on "emoji", each on its stream?',
+        {
+            "vanilla": emoji("vanilla"),
+            "rdrop": emoji("rdrop"),
+            "rsrp": emoji("rsrp"),
+            "adversarial": emoji("adversarial"),
+            "rsda (neighbours in English)": emoji("rsda", "neighbours-source"),
+            "ear": emoji("ear"),
+            "ear (neighbours in English)": emoji("ear", "neighbours-source"),
+            "ear (noise)": emoji("ear", "noise"),
+            "ear-normalised": emoji("ear-normalised"),
+            **{f"ear-{subset}": emoji(f"ear-{subset}") for subset in ("E", "A", "R", "EA", "ER", "AR")},
+        },
+        more_seeds={name: (0, 1, 2, 3, 4) for name in ("vanilla", "ear", "ear-normalised")},
+    ),
+    "emoji_settings": Study(
+        "What does one setting of EAR change, the others left as published?",
+        {
+            "vanilla": emoji("vanilla"),
+            "alpha 1": emoji("ear", alpha=1.0),
+            "alpha 10": emoji("ear", alpha=10.0),
+            "beta 10": emoji("ear", beta=10.0),
+            "beta 100": emoji("ear", beta=100.0),
+            "layer 2": emoji("ear", layer=2),
+            "layer 10": emoji("ear", layer=10),
+            "hinge push": emoji("ear", push="hinge"),
+            "cosine push": emoji("ear", push="cosine"),
+            "masked pull": emoji("ear", pull="masked", pad_to=None),
+            "rate 0.15": emoji("ear", maker_options={"rate": 0.15}),
+            "rate 0.6": emoji("ear", maker_options={"rate": 0.6}),
+            "30 neighbours": emoji("ear", maker_options={"neighbours": 30}),
+        },
+        oracle=False,
+    ),
+    "emoji_variants": Study(
+        "Which of four variants of the multilingual stream would English data alone choose?",
+        {"vanilla": emoji("vanilla")}
+        | {name: emoji(method, maker_options=swap, **options) for name, (method, swap, options) in VARIANTS.items()},
+    ),
+    "sib200": Study(
+        "Topics of sentences in 12 languages.",
+        {name: real("sib200", name, None, 8) for name in ("vanilla", "ear", "ear-normalised")},
+        oracle=False,
+    ),
+    "massive": Study(
+        "Intents of 3,000 English utterances, tested in 12 languages.",
+        {name: real("massive", name, 3000, 5) for name in ("vanilla", "ear", "ear-normalised")},
+        oracle=False,
+    ),
+}

@@ -1,0 +1,71 @@
+"""Results of studies as small files: one JSON for each study, written anew whenever a seed is finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from studies.grids import STUDIES, data_folder
+from xlt_tutorial.compare import unpacked
+from xlt_tutorial.files import write_json
+from xlt_tutorial.statistics import summary
+
+RESULTS = Path(__file__).resolve().parent / "results"
+KEPT = ("selected", "correct", "gradient_shares", "forwards", "steps", "seconds")
+
+
+def export(name: str, runs: Mapping[str, Mapping[int, Mapping[str, Any]]], folder: Path = RESULTS) -> Path:
+    """Write what a study has found so far; ``runs`` is ``{setting: {seed: result}}`` as ``run_grid`` returns it."""
+    some = next(result for seeds in runs.values() for result in seeds.values())
+    content: dict[str, Any] = {"question": STUDIES[name].question}
+    content |= {key: some[key] for key in ("versions", "platform")}
+    content["settings"] = {key: _portable(setting.as_dict()) for key, setting in STUDIES[name].settings.items()}
+    content["runs"] = {
+        key: {str(seed): _small(result) for seed, result in seeds.items()} for key, seeds in runs.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{name}.json", content)
+    return folder / f"{name}.json"
+
+
+def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:
+    """Return a stored study."""
+    stored: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return stored
+
+
+def study_summary(stored: Mapping[str, Any], settings: list[str] | None = None) -> dict[str, Any] | None:
+    """Return ``statistics.summary`` against the first setting, over the seeds that all settings named have finished.
+
+    ``None`` where there is no such seed, or nothing to compare.
+    """
+    runs = {key: seeds for key, seeds in stored["runs"].items() if (settings is None or key in settings) and seeds}
+    common = [seed for seed in next(iter(runs.values()), {}) if all(seed in seeds for seeds in runs.values())]
+    if not common or len(runs) < 2:
+        return None
+    correct = {
+        key: {seed: {t: unpacked(bits) for t, bits in seeds[seed]["correct"].items()} for seed in common}
+        for key, seeds in runs.items()
+    }
+    baseline = next(iter(runs))
+    return summary(correct, baseline, next(iter(correct[baseline][common[0]])))
+
+
+def _small(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what the questions need; accuracies to four digits."""
+    small = {key: result[key] for key in KEPT}
+    small["gradient_shares"] = {term: round(share, 6) for term, share in result["gradient_shares"].items()}
+    small["epochs"] = [
+        {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items() if key != "targets"}
+        for row in result["epochs"]
+    ]
+    return small
+
+
+def _portable(setting: dict[str, Any]) -> dict[str, Any]:
+    """Name real data by its task, not by the folder that it lies in on this machine."""
+    if Path(setting["task"]).parent == data_folder():
+        setting["task"] = f"XLT_DATA/{Path(setting['task']).name}"
+    return setting
