@@ -1,0 +1,195 @@
+"""Studies: what is stored is what was run, and the page says what is stored."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_cli import home  # noqa: F401
+
+import studies.__main__ as runner
+from studies import grids, store
+from studies.audit import audit
+from studies.direction import frequency_matched
+from xlt_tutorial.batching import encode_rows, row_generator
+from xlt_tutorial.evaluation import predict
+from xlt_tutorial.experiment import Setting
+from xlt_tutorial.perturb import NeighbourSwap
+from xlt_tutorial.training import Recipe
+
+spec = importlib.util.spec_from_file_location("results", ROOT / "tools" / "results.py")
+results = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(results)
+
+
+@pytest.fixture
+def study(home, monkeypatch, tmp_path):  # noqa: F811
+    """A study of two methods on the tiny task, run into a folder."""
+    warnings.simplefilter("ignore")
+    recipe = Recipe(epochs=2, batch_size=8, max_length=12, select="source", share_every=2)
+    base = Setting(task=str(home / "animals"), encoder=str(home / "encoder"), recipe=recipe)
+    settings = {"vanilla": replace(base, method="vanilla"), "ear (robust)": replace(base, method="ear-R")}
+    made = grids.Study("Does it help?", settings, (0, 1), {"vanilla": (0, 1, 2)})
+    for place in (grids, store, runner, results):
+        monkeypatch.setattr(place, "STUDIES", {"tiny": made}, raising=False)
+    monkeypatch.setattr(runner, "export", lambda name, found: store.export(name, found, tmp_path / "results"))
+    monkeypatch.setattr(grids, "data_folder", lambda: home)
+    monkeypatch.setattr(store, "data_folder", lambda: home)
+    runner.run_study("tiny", tmp_path / "runs")
+    return tmp_path
+
+
+def test_a_study_is_stored_small_and_without_places(study):
+    path = study / "results" / "tiny.json"
+    stored = json.loads(path.read_text())
+    assert {key: list(seeds) for key, seeds in stored["runs"].items()} == {
+        "vanilla": ["0", "1", "2"],
+        "ear (robust)": ["0", "1"],
+    }
+    assert {setting["task"] for setting in stored["settings"].values()} == {"XLT_DATA/animals"}
+    run = json.loads((study / "runs" / "tiny" / "ear_robust_-1" / "result.json").read_text())
+    kept = stored["runs"]["ear (robust)"]["1"]
+    assert kept["correct"] == run["correct"] and kept["selected"] == run["selected"]
+    assert [row["target_mean"] for row in kept["epochs"]] == [round(row["target_mean"], 4) for row in run["epochs"]]
+    assert path.stat().st_size < 12_000
+    runner.run_study("tiny", study / "runs")
+    assert json.loads(path.read_text()) == stored, "a second call runs nothing again"
+
+
+def test_the_page_says_what_is_stored(study):
+    text, stored = results.page(study / "results"), store.load("tiny", study / "results")
+    assert "Does it help?" in text and "accelerate" not in text
+    for key, seeds in stored["runs"].items():
+        means = [
+            np.mean([bits.count("1") / len(bits) for t, bits in run["correct"].items() if t != "en"])
+            for run in seeds.values()
+        ]
+        english = [run["correct"]["en"].count("1") / 20 for run in seeds.values()]
+        line = next(line for line in text.splitlines() if line.startswith(f"| {key} |"))
+        assert f"| {len(seeds)} | 2 |" in line
+        for values in (means, english):
+            assert f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}" in line
+    assert "With 2 seeds there is no interval over seeds" in text
+    best = [
+        max(row["target_mean"] for row in run["epochs"]) for seeds in stored["runs"].values() for run in seeds.values()
+    ]
+    assert f"| oracle: best on the targets | {100 * np.mean(best):.1f} ±" in text
+    assert "Not run yet: `python -m studies tiny`" in results.page(study / "nowhere")
+
+
+def test_rules_take_the_epochs_they_name():
+    epochs = [
+        {"step": 1, "source": 0.5, "virtual": 0.6, "target_mean": 0.3},
+        {"step": 2, "source": 0.7, "virtual": 0.4, "target_mean": 0.2},
+        {"step": 3, "source": 0.7, "virtual": 0.6, "target_mean": 0.4},
+    ]
+    assert {rule: results._chosen(epochs, rule)["step"] for rule in results.RULES} == {
+        "last": 3,
+        "source": 2,
+        "virtual": 1,
+        "oracle": 3,
+    }
+    text = results.selection_table({"runs": {"vanilla": {"0": {"epochs": epochs}}}})
+    assert "gains +10.00 points" in text and "50% of the way" in text
+    assert results.selection_table({"runs": {"vanilla": {"0": {"epochs": [{"step": 1, "source": 0.5}]}}}}) is None
+
+
+def test_the_verdict_turns_with_the_interval():
+    def told(low, high):
+        gain = {"ear": {"gain": (low + high) / 2, "interval": [low, high]}}
+        return results._verdict({"baseline": "vanilla", "seeds": range(5), "rows": {"target_mean": {"gain": gain}}})
+
+    assert told(0.01, 0.03) == "Above vanilla beyond the interval: ear (+2.0)."
+    assert told(-0.01, 0.03) == "No method is above vanilla beyond its interval."
+    assert told(-0.03, -0.01).endswith("Below it: ear (-2.0).")
+
+
+def test_stored_studies_and_the_page_agree():
+    assert results.main(["--check"]) == 0
+    for path in store.RESULTS.glob("*.json"):
+        stored = json.loads(path.read_text())
+        assert path.stem in grids.STUDIES and stored["question"] == grids.STUDIES[path.stem].question
+        assert path.stat().st_size < 2_000_000
+
+
+def test_every_study_has_a_baseline_and_equal_recipes():
+    for name, made in grids.STUDIES.items():
+        first, *others = made.settings.values()
+        assert first.method == "vanilla", name
+        assert {replace(one.recipe) for one in others} == {first.recipe}, "the same steps for every method"
+        assert {one.task for one in others} == {first.task}
+
+
+class Told:
+    """A maker with known swaps."""
+
+    name = "told"
+
+    def __init__(self, swaps):
+        self.swaps = swaps
+
+    def virtual(self, row, tokenizer, rng):
+        from xlt_tutorial.perturb import Virtual
+
+        ids, swaps = list(row.input_ids), []
+        for at, i in enumerate(ids):
+            piece = tokenizer.convert_ids_to_tokens(i)
+            if piece in self.swaps:
+                ids[at] = tokenizer.convert_tokens_to_ids(self.swaps[piece])
+                swaps.append((piece, self.swaps[piece]))
+        return Virtual(tuple(ids), None, words=len(ids) - 2, swaps=tuple(swaps))
+
+
+def test_the_audit_counts_what_was_swapped(full_encoder, emoji_task):
+    rows = encode_rows(full_encoder.tokenizer, emoji_task["train"]["en"], ("text",))
+    maker = Told({"▁face": "▁rostro", "▁hand": "▁which", "▁cat": "▁кот"})
+    found = audit(maker, rows, full_encoder.tokenizer)
+    pieces = [full_encoder.tokenizer.convert_ids_to_tokens(list(row.input_ids)) for row in rows]
+    counts = {piece: sum(row.count(piece) for row in pieces) for piece in maker.swaps}
+    total = sum(counts.values())
+    assert total > 5
+    assert found["foreign"] == pytest.approx((counts["▁face"] + counts["▁cat"]) / total)
+    assert found["rows_changed"] == sum(any(p in maker.swaps for p in row) for row in pieces) / len(rows)
+    assert found["replaced"] == pytest.approx(total / sum(len(row) - 2 for row in pieces)) and found["flips"] is None
+
+
+def test_flips_are_counted_where_the_model_was_right(home, tmp_path):  # noqa: F811
+    from xlt_tutorial.encoders import Classifier, load_encoder
+    from xlt_tutorial.tasks import load_task
+
+    warnings.simplefilter("ignore")
+    encoder, task = load_encoder(str(home / "encoder")), load_task(home / "animals")
+    rows = encode_rows(encoder.tokenizer, task["train"]["en"], ("text",))
+    model, maker = Classifier(encoder.model, 2), Told({"▁cat": "▁tree"})
+    found = audit(maker, rows, encoder.tokenizer, model)
+    changed = [row for row in rows if encoder.tokenizer.convert_tokens_to_ids("▁cat") in row.input_ids]
+    after = [maker.virtual(row, encoder.tokenizer, row_generator(0, 0, 0, row.id)) for row in changed]
+    after = [replace(row, input_ids=copy.input_ids) for row, copy in zip(changed, after, strict=True)]
+    labels = np.array([row.label for row in changed])
+    right, still = predict(model, changed, 1) == labels, predict(model, after, 1) == labels
+    expected = (right & ~still).sum() / right.sum() if right.any() else 0.0
+    assert found["flips"] == pytest.approx(expected)
+
+
+def test_the_null_swaps_for_pieces_of_like_frequency(full_encoder, emoji_task):
+    swap = NeighbourSwap.fit(full_encoder, emoji_task.texts("train", "en"))
+    null = frequency_matched(swap, full_encoder, seed=3)
+    model = json.loads(full_encoder.tokenizer.backend_tokenizer.to_str())["model"]
+    score = dict(model["vocab"])
+    assert set(null.table) <= set(swap.table) and len(null.table) > 0.9 * len(swap.table)
+    pairs = [
+        (score[a], score[b])
+        for piece in null.table
+        for a, b in zip(
+            [c for c in swap.table[piece] if c[1:].isalpha() and len(c) > 3], null.table[piece], strict=True
+        )
+    ]
+    assert np.corrcoef(np.array(pairs).T)[0, 1] > 0.99
+    kept = np.mean([a == b for piece in null.table for a, b in zip(swap.table[piece], null.table[piece], strict=False)])
+    assert kept < 0.05, "the null has other words"
+    assert frequency_matched(swap, full_encoder, seed=3).table == null.table
