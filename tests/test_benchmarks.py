@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -211,6 +212,20 @@ def test_jobs_take_turns_on_each_number_of_cores() -> None:
 
 
 @linux
+def test_jobs_side_by_side_keep_to_a_core_of_their_own() -> None:
+    seen = {}
+
+    def job(name: str) -> processes.Job:
+        return lambda cores: seen.setdefault(name, sorted(os.sched_getaffinity(0))) and (1.0, 2.0)
+
+    before = os.sched_getaffinity(0)
+    rows = processes.side_by_side({("a", "state"): job("a"), ("b", "state"): job("b")})
+    assert sorted(row["what"] for row in rows) == ["a", "b"] and all(row["cores"] == 1 for row in rows)
+    assert all(len(cores) == 1 for cores in seen.values())
+    assert len(before) == 1 or seen["a"] != seen["b"]
+    assert os.sched_getaffinity(0) == before
+
+
 def test_processes_run_small() -> None:
     results = processes.run(small=True)
     assert [row["what"] for row in results["imports"]] == list(processes.IMPORTS)
