@@ -20,7 +20,7 @@ HEAVY = {"umap", "plotly", "datasets"}
 FLOW = [
     {"errors", "files", "styles"},
     {"caching"},
-    {"wheel_e5", "emoji_task"},
+    {"wheel_e5", "emoji_task", "hub_tasks"},
     {"tasks"},
     {"encoders"},
     {"batching"},
@@ -28,6 +28,7 @@ FLOW = [
     {"taps", "losses"},
     {"objectives"},
     {"evaluation"},  # training reads it to select by English dev data
+    {"statistics"},
     {"training"},
     {"alignment"},
     {"projection"},

@@ -214,7 +214,7 @@ def test_a_task_survives_pickling(task: ParallelTask) -> None:
 def test_unknown_names_list_the_valid_ones_and_the_nearest(task: ParallelTask, tmp_path: Path) -> None:
     with pytest.raises(XltError, match=r'task "emojis"\. Did you mean "emoji"\?.*existing folder of TSV files works'):
         load_task("emojis")
-    with pytest.raises(XltError, match=r'Unknown task ".*nowhere"\. Valid: emoji\.'):
+    with pytest.raises(XltError, match=r'Unknown task ".*nowhere"\. Valid: emoji, xnli, pawsx, sib200, massive\.'):
         load_task(tmp_path / "nowhere")
     with pytest.raises(XltError, match=r'source language of the task emoji: "de".*Valid: en\.'):
         load_task("emoji", source="de")
@@ -331,6 +331,47 @@ def test_real_data(data_dir: Path, name: str, train: int, dev: int, test: int, l
     for place, column in enumerate(task.text_columns, start=1):
         assert list(task["dev"]["zh"][column]) == [row[place] for row in rows]
     assert len(task.text_columns) == (2 if name in ("xnli", "pawsx") else 1)
+
+
+def test_languages_and_limit_are_for_every_task(tmp_path: Path, task: ParallelTask) -> None:
+    small = load_task("emoji", languages="de", limit=100)
+    assert small.languages == ("en", "de") and small.summary() == {
+        "train": {"en": 100},
+        "dev": {"en": 152},
+        "test": {"en": 618, "de": 618},
+    }
+    rows = small["train"]["en"]["id"][:]
+    whole = task["train"]["en"]["id"][:]
+    assert rows == [row for row in whole if row in rows] and rows != whole[:100]
+    assert set(rows) < set(load_task("emoji", limit=101)["train"]["en"]["id"][:])
+    assert load_task("emoji", limit=10_000).fingerprint == task.fingerprint and small.revision == ""
+    write(tmp_path, train_de=GOOD["train.en.tsv"])
+    assert load_task(tmp_path, limit=1).summary()["train"] == {"en": 1, "de": 3}
+    for language in ("en", "de"):
+        (tmp_path / f"train.{language}.tsv").unlink()
+    (tmp_path / "dev.en.tsv").unlink()
+    with pytest.raises(XltError, match=r"has no train\.en to limit\. Leave limit= out"):
+        load_task(tmp_path, limit=1)
+    with pytest.raises(XltError, match=r'Unknown language "fr"\. .*Valid: en, de'):
+        load_task(tmp_path, languages=["de", "fr"])
+    with pytest.raises(XltError, match=r"revision= is for xnli, .* Leave it out"):
+        load_task(tmp_path, revision="main")
+
+
+def test_generalized_pairs_of_a_folder_are_scored_on_its_own_evaluation_split(tmp_path: Path) -> None:
+    for split, language in (("train", "en"), ("dev", "en"), ("dev", "de"), ("dev", "zh-TW")):
+        head = "id\tpremise\thypothesis\tlabel\n"
+        rows = [f"{i}\t{language} p{i}\t{language} h{i}\t{i % 2}\n" for i in range(3)]
+        (tmp_path / f"{split}.{language}.tsv").write_text(head + "".join(rows))
+    task = load_task(tmp_path, generalized=True, languages=["de", "zh-TW"], limit=2)
+    pairs = ("en-de", "en-zh-TW", "de-en", "de-zh-TW", "zh-TW-en", "zh-TW-de")
+    assert task.languages == ("en", *pairs) and task.evaluation_split == "dev"
+    assert task.summary() == {"train": {"en": 2}, "dev": dict.fromkeys(task.languages, 3)}
+    assert task["dev"]["zh-TW-de"][1] == {"id": "1", "premise": "zh-TW p1", "hypothesis": "de h1", "label": 1}
+    assert task["dev"]["en"][1] == {"id": "1", "premise": "en p1", "hypothesis": "en h1", "label": 1}
+    assert pickle.loads(pickle.dumps(task)).fingerprint == task.fingerprint
+    with pytest.raises(XltError, match=r'generalized=True is for sentence pairs; "emoji" has single texts\. Leave it'):
+        load_task("emoji", generalized=True)
 
 
 HEAD = "id\ttext\tlabel\n"

@@ -1,6 +1,7 @@
 """Tasks: classification data whose rows are translations of one another across languages.
 
-``load_task("emoji")`` needs no network; ``load_task("path/to/folder")`` reads ``<split>.<language>.tsv`` files.
+``load_task("emoji")`` needs no network; ``load_task("path/to/folder")`` reads ``<split>.<language>.tsv`` files;
+``load_task("xnli")``, "pawsx", "sib200" and "massive" come from the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -8,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import zip_longest
+from itertools import permutations, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from xlt_tutorial.errors import XltError, unknown
+from xlt_tutorial.hub_tasks import BENCHMARKS, SOURCE, read_benchmark
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Table = Mapping[str, list[str]]  # column -> values
+Key = tuple[str, str]  # split, language
 SPLITS = ("train", "dev", "test")
 
 
@@ -40,12 +43,13 @@ class ParallelTask:
     same item in every language. An unknown split or language raises ``XltError``.
 
     Attributes:
-        name: "emoji", or the folder's name.
+        name: "emoji", a benchmark's name, or the folder's; ``-generalized`` is added to it where that was asked for.
         source: The language to train and select in.
         languages: The source first, then the targets.
         labels: Names of the classes.
         text_columns: One name, or two for sentence pairs.
         splits: Split -> language -> data set.
+        revision: The hub's commit, 40 hex digits; "" for what did not come from the hub.
     """
 
     name: str
@@ -54,6 +58,7 @@ class ParallelTask:
     labels: tuple[str, ...]
     text_columns: tuple[str, ...]
     splits: Mapping[str, Languages]
+    revision: str = ""
 
     def __getitem__(self, split: str) -> Languages:
         if split not in self.splits:
@@ -85,8 +90,8 @@ class ParallelTask:
         digest = hashlib.sha256()
         for split, sets in self.splits.items():
             for language, dataset in sets.items():
-                labels = [self.labels[label] for label in dataset["label"]]
-                columns = [list(dataset[column]) for column in ("id", *self.text_columns)]
+                labels = [self.labels[label] for label in dataset["label"][:]]
+                columns = [dataset[column][:] for column in ("id", *self.text_columns)]
                 digest.update(json.dumps([split, language, labels, columns]).encode())
         return digest.hexdigest()
 
@@ -99,7 +104,7 @@ class ParallelTask:
         """
         parts = [self[split]] if split is not None else list(self.splits.values())
         sets = [part[language] for part in parts for language in self._known(languages) if language in part]
-        return [text for dataset in sets for column in self.text_columns for text in dataset[column]]
+        return [text for dataset in sets for column in self.text_columns for text in dataset[column][:]]
 
     def only(self, languages: str | Iterable[str]) -> ParallelTask:
         """Return the task with these targets alone, in the task's order; the source always stays."""
@@ -119,27 +124,106 @@ class ParallelTask:
         return [language for language in self.languages if language in wanted]
 
 
-def load_task(name: str | Path, source: str = "en") -> ParallelTask:
-    """Load the embedded task "emoji", or a folder of TSV files.
+def load_task(
+    name: str | Path,
+    source: str = "en",
+    *,
+    languages: str | Iterable[str] | None = None,
+    limit: int | None = None,
+    generalized: bool = False,
+    revision: str | None = None,
+) -> ParallelTask:
+    """Load the embedded task "emoji", a benchmark from the Hugging Face hub, or a folder of TSV files.
+
+    The benchmarks are "xnli", "pawsx", "sib200" and "massive" (its 60 intents): English train, dev and test in every
+    language, targets scored on test. A name means the hub even where a folder of that name is at hand: type ``./xnli``.
+    The hub could not be reached where this was written; ``hub_tasks`` says what that leaves untried.
 
     A folder holds ``<split>.<language>.tsv`` (split: train, dev or test): UTF-8, one header line, tab-separated, no
     quoting, columns ``id``, ``label`` and one or two texts. Rows at one place are translations of each other. Labels
     are the sorted names in the source's train, or in its evaluation split where there is no train.
 
     Args:
-        name: "emoji" or the path of a folder.
-        source: Language to train in; "emoji" knows "en" alone.
+        name: "emoji", a benchmark, or the path of a folder.
+        source: Language to train in; "emoji" and the benchmarks know "en" alone.
+        languages: The targets to keep; all when ``None`` (of "sib200", the 22 with a code of two letters).
+        limit: Train on at most so many rows of the source: always the same ones, and a larger limit adds to them.
+        generalized: For sentence pairs: score pairs whose sentences are in two languages. "de-fr" has the first text
+            in German and the second in French; the source alone stays as it is. Huang et al. 2021, arXiv:2104.08645.
+        revision: Another commit, tag or branch of the benchmark than the pinned one.
 
     Raises:
-        XltError: For an unknown name; with file, line and rule for data that cannot be used.
+        XltError: For an unknown name or language; with file, line and rule for data that cannot be used; with what to
+            do where the hub does not answer.
     """
-    if name != "emoji":
-        return _load_folder(Path(name).expanduser(), source)
+    if languages is not None and not isinstance(languages, str):
+        languages = tuple(languages)
+    if name in BENCHMARKS:
+        task = _load_benchmark(str(name), source, languages, revision)
+    elif revision is not None:
+        raise XltError(f"revision= is for {', '.join(BENCHMARKS)}, not for {name}. Leave it out.")
+    elif name == "emoji":
+        task = _load_emoji(source)
+    else:
+        task = _load_folder(Path(name).expanduser(), source)
+    if languages is not None:
+        task = task.only(languages)
+    if limit is not None:
+        task = _limited(task, limit)
+    return _generalized(task) if generalized else task
+
+
+def _load_emoji(source: str) -> ParallelTask:
     from xlt_tutorial.emoji_task import LABELS, LANGUAGES, emoji_columns
 
     if source != "en":
         raise unknown("source language of the task emoji:", source, ["en"])
-    return ParallelTask(name, source, LANGUAGES, LABELS, ("text",), _datasets(emoji_columns(), LABELS))
+    return ParallelTask("emoji", source, LANGUAGES, LABELS, ("text",), _datasets(emoji_columns(), LABELS))
+
+
+def _load_benchmark(
+    name: str, source: str, languages: str | Iterable[str] | None, revision: str | None
+) -> ParallelTask:
+    if source != SOURCE:
+        raise unknown(f"source language of the task {name}:", source, [SOURCE])
+    tables, commit = read_benchmark(name, languages, revision)
+
+    def place(key: Key, row: int | None = None) -> str:
+        title = ".".join(key)
+        return title if row is None else f"{BENCHMARKS[name].repo}, {title}, id {tables[key]['id'][row]}"
+
+    return _aligned(name, source, tables, ("train", source), place, commit)
+
+
+def _limited(task: ParallelTask, limit: int) -> ParallelTask:
+    import numpy as np
+
+    if limit < 1:
+        raise XltError(f"limit={limit} leaves nothing to train on. Pass 1 or more.")
+    if task.source not in task.splits.get("train", {}):
+        raise XltError(f'The task "{task.name}" has no train.{task.source} to limit. Leave limit= out.')
+    train = task["train"]
+    rows = np.random.default_rng(0).permutation(len(train[task.source]))[:limit]
+    part = Languages({**train, task.source: train[task.source].select(np.sort(rows))})
+    return replace(task, splits={**task.splits, "train": part})
+
+
+def _generalized(task: ParallelTask) -> ParallelTask:
+    if len(task.text_columns) != 2:
+        raise XltError(f'generalized=True is for sentence pairs; "{task.name}" has single texts. Leave it out.')
+    from datasets import concatenate_datasets
+
+    second, sets = task.text_columns[1], task[task.evaluation_split]
+    columns = sets[task.source].column_names
+    scored = Languages({task.source: sets[task.source]})
+    for one, other in permutations(task.languages, 2):
+        halves = [sets[one].remove_columns(second), sets[other].select_columns(second)]
+        scored[f"{one}-{other}"] = concatenate_datasets(halves, axis=1).select_columns(columns)
+    splits = {
+        split: Languages({task.source: part[task.source]}) for split, part in task.splits.items() if task.source in part
+    }
+    splits[task.evaluation_split] = scored
+    return replace(task, name=f"{task.name}-generalized", languages=tuple(scored), splits=splits)
 
 
 def _datasets(splits: Mapping[str, Mapping[str, Table]], labels: tuple[str, ...]) -> dict[str, Languages]:
@@ -153,7 +237,8 @@ def _datasets(splits: Mapping[str, Mapping[str, Table]], labels: tuple[str, ...]
 
 def _load_folder(folder: Path, source: str) -> ParallelTask:
     if not folder.is_dir():
-        raise XltError(f"{unknown('task', folder, ['emoji'])} The path of an existing folder of TSV files works too.")
+        known = ["emoji", *BENCHMARKS]
+        raise XltError(f"{unknown('task', folder, known)} The path of an existing folder of TSV files works too.")
     paths = {_key(path): path for path in sorted(folder.glob("[!.]*.tsv"))}
     found = sorted({language for _, language in paths})
     if not found:
@@ -169,27 +254,54 @@ def _load_folder(folder: Path, source: str) -> ParallelTask:
     if not shared:
         raise XltError(f"{folder}: neither test nor dev is there in all of {', '.join(found)}. Complete one of them.")
 
-    languages = (source, *(language for language in found if language != source))
-    tables = {key: _read(path) for key, path in paths.items()}
+    tables = {key: _read(paths[key]) for key in sorted(paths, key=lambda key: found.index(key[1]))}
     first = ("train" if ("train", source) in paths else shared[0], source)
+
+    def place(key: Key, row: int | None = None) -> str:
+        return paths[key].name if row is None else f"{paths[key]}, line {row + 2}"
+
+    return _aligned(folder.resolve().name, source, tables, first, place)
+
+
+def _aligned(
+    name: str,
+    source: str,
+    tables: Mapping[Key, Table],
+    first: Key,
+    place: Callable[..., str],
+    revision: str = "",
+) -> ParallelTask:
+    """Return the task of these tables, where they have the same columns, labels and rows.
+
+    Args:
+        name: The task's name.
+        source: Its source language.
+        tables: The data; the targets keep their order.
+        first: The table that says which columns and labels there are.
+        place: ``place(key)`` is what a table is called, ``place(key, row)`` how a message begins; row -1 is the header.
+        revision: The hub's commit.
+    """
+    languages = (source, *dict.fromkeys(language for _, language in tables if language != source))
     texts = tuple(column for column in tables[first] if column not in ("id", "label"))
     labels = tuple(sorted(set(tables[first]["label"])))
     splits: dict[str, dict[str, Table]] = {}
-    for split, language in sorted(paths, key=lambda key: (SPLITS.index(key[0]), languages.index(key[1]))):
-        path, table = paths[split, language], tables[split, language]
+    for key in sorted(tables, key=lambda key: (SPLITS.index(key[0]), languages.index(key[1]))):
+        (split, language), table = key, tables[key]
         if texts != tuple(column for column in table if column not in ("id", "label")):
-            raise _broken(path, 1, f"the text columns must be {' and '.join(texts)}, as in {paths[first].name}.")
-        for line, label in enumerate(table["label"], start=2):
+            rule = f"the text columns must be {' and '.join(texts)}, as in {place(first)}."
+            raise XltError(f"{place(key, -1)}: {rule}")
+        for row, label in enumerate(table["label"]):
             if label not in labels:
-                raise _broken(path, line, f"{unknown('label', label, labels)} Those are in {paths[first].name}.")
+                rule = f"{unknown('label', label, labels)} Those are in {place(first)}."
+                raise XltError(f"{place(key, row)}: {rule}")
         splits.setdefault(split, {})[language] = table
         other, reference = next(iter(splits[split].items()))
         for column in ("id", "label"):
-            for line, (mine, theirs) in enumerate(zip_longest(table[column], reference[column]), start=2):
+            for row, (mine, theirs) in enumerate(zip_longest(table[column], reference[column])):
                 if mine != theirs:
-                    rule = f"{column} {mine} where {paths[split, other].name} has {theirs}"
-                    raise _broken(path, line, f"{rule}. Rows must be the same items in the same order.")
-    return ParallelTask(folder.resolve().name, source, languages, labels, texts, _datasets(splits, labels))
+                    rule = f"{column} {mine} where {place((split, other))} has {theirs}"
+                    raise XltError(f"{place(key, row)}: {rule}. Rows must be the same items in the same order.")
+    return ParallelTask(name, source, languages, labels, texts, _datasets(splits, labels), revision)
 
 
 def _key(path: Path) -> tuple[str, str]:

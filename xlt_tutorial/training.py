@@ -263,7 +263,7 @@ def run_settings(
 ) -> dict[str, Any]:
     """Return what decides a run's result, as plain values for a result file."""
     return {
-        "task": {"name": task.name, "fingerprint": task.fingerprint},
+        "task": {"name": task.name, "fingerprint": task.fingerprint, "revision": task.revision},
         "encoder": {"name": encoder.name, "source": encoder.source, "fingerprint": encoder.fingerprint},
         "objective": objective.settings(),
         "maker": maker.settings() if maker is not None and objective.virtual else None,
