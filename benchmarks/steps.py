@@ -33,6 +33,13 @@ KINDS = {  # by the names of torch's operations
     "embedding": ("embedding", "index_put"),
     "AdamW and clipping": ("adam", "norm", "foreach"),
 }
+SMALL = {
+    "vocab_size": 999,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "num_hidden_layers": 6,
+}
 SLICE = 2048  # padded tokens of a slice, where batches are cut
 
 
@@ -60,9 +67,7 @@ def run(small: bool = False) -> dict[str, Any]:
     """
     full = load_encoder()
     if small:
-        shape = {"vocab_size": 999, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-        shape |= {"num_hidden_layers": 6}
-        return {"emoji": _measure(full, shape, "emoji", width=32, pick=1, rounds=1)}
+        return {"emoji": _measure(full, SMALL, "emoji", width=32, pick=1, rounds=1)}
     found = {name: _measure(full, MBERT, name, width=128) for name in ("xnli", "pawsx")}
     return found | {"emoji": _emoji(full)}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_objectives import stacked, tiny
 
-from benchmarks import measure, steps, straightforward, trainer
+from benchmarks import measure, slices, steps, straightforward, trainer
 from xlt_tutorial.objectives import EAR
 
 
@@ -59,6 +59,17 @@ def test_steps_run_small_and_the_table_says_what_they_took():
         assert f"{found['straightforward']['seconds'] / row['seconds']:.1f} x as long" in line
     products = results["emoji"]["matrix_products"]
     assert products["share"] == pytest.approx(products["gflops_of_a_step"] / products["gflops_of_a_product"])
+
+
+def test_slices_run_small_and_the_table_says_what_they_took():
+    results = slices.run(small=True)
+    json.dumps(results)
+    found, shown = results["steps"], slices.table(results)
+    assert {"0|float32", "2048|float32", "512|float32", "straightforward"} <= set(found)
+    ratio = found["512|float32"]["seconds"] / found["0|float32"]["seconds"]
+    line = next(line for line in shown.splitlines() if line.startswith("| EAR, float32, slices of 512 |"))
+    assert f"{ratio:.2f} x" in line
+    assert f"{found['512|float32']['peak_mb'] / found['straightforward']['peak_mb']:.0%}" in line
 
 
 def test_both_loops_see_the_same_batches_and_learn_alike():

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "performance.md"
 SECTIONS = {
     "steps": "The training step",
+    "slices": "A step in slices",
     "trainer": "The training loop",
     "scaling": "How the cost grows",
     "processes": "Whole processes",
