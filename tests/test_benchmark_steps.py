@@ -61,6 +61,19 @@ def test_steps_run_small_and_the_table_says_what_they_took():
     assert products["share"] == pytest.approx(products["gflops_of_a_step"] / products["gflops_of_a_product"])
 
 
+def test_goals_are_judged_by_the_numbers():
+    def found(ear, short, peak, share):
+        seconds = {"vanilla": 2.0, "EAR": ear, "EAR, bfloat16": short, "EAR in slices": ear, "straightforward": 12.0}
+        rows = {name: {"seconds": value, "peak_mb": 900.0} for name, value in seconds.items()}
+        rows["EAR in slices"]["peak_mb"] = peak
+        return {"steps": rows, "profile": {"matrix products": 0.8}, "matrix_products": {"share": share}}
+
+    good, bad = steps._goals(found(4.0, 2.0, 300.0, 0.8)), steps._goals(found(4.4, 2.5, 310.0, 0.7))
+    assert good.count("| met |") == 6 and bad.count("| missed |") == 6
+    assert "| at most 2.10 x | 2.00 x | met |" in good and "| at least 6.00 x | 4.80 x | missed |" in bad
+    assert "1.67 times as fast, 5.0 times as fast" in good and "Reached is 2.00 times" in good
+
+
 def test_slices_run_small_and_the_table_says_what_they_took():
     results = slices.run(small=True)
     json.dumps(results)
