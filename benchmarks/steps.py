@@ -201,10 +201,11 @@ def _goals(found: dict[str, Any]) -> str:
         products = found["profile"]["matrix products"]
         most = 1 / (1 - products / 2)
         said = (
-            f"\n\nThe limit of bfloat16: {products:.0%} of the step in float32 is matrix products, which a processor with "
-            "AVX512-BF16, and without matrix units, does at best twice as fast. Were that all that changed, the step would "
-            f"be {most:.2f} times as fast, {plain['seconds'] / ear * most:.1f} times as fast as the straightforward one and "
-            f"{ear / vanilla / most:.2f} times as long as vanilla in float32. Reached is {ear / short:.2f} times."
+            f"\n\nThe limit of bfloat16: {products:.0%} of the step in float32 is matrix products, which a processor "
+            "with AVX512-BF16, and without matrix units, does at best twice as fast. Were that all that changed, the "
+            f"step would be {most:.2f} times as fast, {plain['seconds'] / ear * most:.1f} times as fast as the "
+            f"straightforward one and {ear / vanilla / most:.2f} times as long as vanilla in float32. Reached is "
+            f"{ear / short:.2f} times."
         )
     lines = ["| goal | wanted | reached | |", "|---|---:|---:|---|"]
     for what, value, wanted, unit, below in goals:
