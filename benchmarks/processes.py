@@ -208,7 +208,8 @@ def table(results: Mapping[str, Any]) -> str:
         beside = "; on one core, notebook 02 and the demo ran beside each other, each on its own" if together else ""
         text += [
             "### Whole notebooks and the demo",
-            f"Each ran once{beside}. A notebook's time and memory are its kernel's, the demo's those of the whole command.",
+            f"Each ran once{beside}. A notebook's time and memory are its kernel's, the demo's those of the whole "
+            "command.",
             _grid(whole, ["what", "state"]),
         ]
         text += [_speed_up(whole)] if len({row["cores"] for row in whole}) > 1 else []
