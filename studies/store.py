@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.grids import STUDIES, data_folder
-from xlt_tutorial.compare import unpacked
+from xlt_tutorial.compare import common_answers
 from xlt_tutorial.files import write_json
 from xlt_tutorial.statistics import summary
 
@@ -42,15 +42,11 @@ def study_summary(stored: Mapping[str, Any], settings: list[str] | None = None) 
     ``None`` where there is no such seed, or nothing to compare.
     """
     runs = {key: seeds for key, seeds in stored["runs"].items() if (settings is None or key in settings) and seeds}
-    common = [seed for seed in next(iter(runs.values()), {}) if all(seed in seeds for seeds in runs.values())]
-    if not common or len(runs) < 2:
+    correct = common_answers(runs)
+    baseline, first = next(iter(correct.items()), ("", {}))
+    if not first or len(correct) < 2:
         return None
-    correct = {
-        key: {seed: {t: unpacked(bits) for t, bits in seeds[seed]["correct"].items()} for seed in common}
-        for key, seeds in runs.items()
-    }
-    baseline = next(iter(runs))
-    return summary(correct, baseline, next(iter(correct[baseline][common[0]])))
+    return summary(correct, baseline, next(iter(next(iter(first.values())))))
 
 
 def _small(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_without_a_maker_there_is_no_virtual_dev_set(setting, tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "is not JSON"),
+        ("{", "setting.json, line 1: not JSON"),
         ("[1]", "must hold one object"),
         ('{"tsak": "emoji"}', 'Unknown setting "tsak".*Did you mean "task"'),
         ('{"recipe": {"epoch": 1}}', 'Unknown recipe\'s setting "epoch".*Did you mean "epochs"'),

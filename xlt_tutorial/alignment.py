@@ -80,9 +80,10 @@ def sentence_vectors(
     numbers = _increasing(layers, int(model.config.num_hidden_layers) + 1)
     chosen = list(task[split] if languages is None else languages)
     data = {language: task[split][language] for language in chosen}
-    order = [str(one) for one in data[chosen[0]]["id"]] if chosen else []
+    ids = {language: list(map(str, data[language]["id"][:])) for language in chosen}
+    order = ids[chosen[0]] if chosen else []
     for language in chosen:
-        if odd := sorted({str(one) for one in data[language]["id"]} ^ set(order)):
+        if odd := sorted(set(ids[language]) ^ set(order)):
             raise XltError(f"{len(odd)} ids, such as {odd[0]!r}, are in one of {chosen[0]} and {language} only.")
     place = {one: i for i, one in enumerate(order)}
     same = (model_hash(model), numbers, batch_size, str(model.device), torch.__version__)

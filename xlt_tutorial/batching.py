@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -69,7 +70,7 @@ def encode_rows(
     Returns:
         One row per example, in order. Longer sequences are cut, and one warning counts them.
     """
-    return [row for part in encoded_parts(tokenizer, dataset, text_columns, max_length) for row in part]
+    return list(chain.from_iterable(encoded_parts(tokenizer, dataset, text_columns, max_length)))
 
 
 def encoded_parts(

@@ -119,16 +119,12 @@ def compare(
     folder.mkdir(parents=True, exist_ok=True)
     found = run_grid(settings, seeds, folder, oracle, progress, say)
     failed = [f"{name}-{seed}" for name in settings for seed in seeds if seed not in found[name]]
-    common = [seed for seed in seeds if all(seed in runs for runs in found.values())]
-    if not common:
+    correct = common_answers(found)
+    if not correct[baseline]:
         raise XltError(
             f"No seed was finished by all methods; failed: {', '.join(failed)}. See error.json in their folders."
         )
-    correct = {
-        name: {seed: {t: unpacked(bits) for t, bits in runs[seed]["correct"].items()} for seed in common}
-        for name, runs in found.items()
-    }
-    first = found[baseline][common[0]]
+    first = next(iter(found[baseline].values()))
     source = next(iter(first["correct"]))
     shown: dict[str, Any] = {"runs": {name: _told(runs) for name, runs in found.items()}, "failed": failed}
     shown |= {key: first[key] for key in ("versions", "platform")}
@@ -140,6 +136,17 @@ def compare(
     if "summary" in shown:
         write_whole(folder / "compare.html", gain_figure(shown["summary"]).to_html(include_plotlyjs=True))
     return shown
+
+
+def common_answers(
+    runs: Mapping[str, Mapping[Any, Mapping[str, Any]]],
+) -> dict[str, dict[Any, dict[str, np.ndarray]]]:
+    """Return ``{method: {seed: {language: correct}}}`` of the seeds that all have, as ``statistics`` takes it."""
+    seeds = [seed for seed in next(iter(runs.values()), {}) if all(seed in found for found in runs.values())]
+    return {
+        name: {seed: {t: unpacked(bits) for t, bits in found[seed]["correct"].items()} for seed in seeds}
+        for name, found in runs.items()
+    }
 
 
 def unpacked(bits: str) -> np.ndarray:
@@ -154,7 +161,7 @@ def item_groups(setting: Setting) -> list[Hashable] | None:
     task: ParallelTask = load_task(setting.task, **setting.task_options)
     if len(task.text_columns) < 2:
         return None
-    first = list(task[task.evaluation_split][task.source][task.text_columns[0]])
+    first = task[task.evaluation_split][task.source][task.text_columns[0]][:]
     return first if len(set(first)) < len(first) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xlt_tutorial.doctor import machine, peak_memory_mb, versions
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.evaluation import Scores, evaluate
-from xlt_tutorial.files import write_json
+from xlt_tutorial.files import read_json, write_json
 from xlt_tutorial.objectives import Objective, make_objective
 from xlt_tutorial.training import Recipe, Run, train
 
@@ -90,12 +89,7 @@ class Setting:
     @classmethod
     def from_file(cls, path: str | Path) -> Setting:
         """Read a JSON file; errors name it."""
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise XltError(f"{path} cannot be read ({error.strerror}): check the path.") from None
-        except ValueError as error:
-            raise XltError(f"{path} is not JSON ({error}).") from None
+        values = read_json(Path(path))
         if not isinstance(values, dict):
             raise XltError(f"{path} must hold one object, as `xlt train --write-config FILE` writes it.")
         return cls.from_dict(values)
@@ -106,10 +100,9 @@ class Setting:
 
     def objective(self) -> Objective:
         """Return the objective; a published pull is padded to the recipe's length, as it depends on the width."""
-        options = dict(self.options)
-        made = make_objective(self.method, **options)
-        if getattr(made, "pull", None) == "published" and "pad_to" not in options:
-            made = make_objective(self.method, **options, pad_to=self.recipe.max_length)
+        made = make_objective(self.method, **self.options)
+        if getattr(made, "pull", None) == "published" and "pad_to" not in self.options:
+            made.pad_to = self.recipe.max_length
         return made
 
 
@@ -181,22 +174,13 @@ def run_setting(
     start = time.perf_counter()
     ready, objective = prepared or prepare(setting), setting.objective()
     run = train(
-        ready.task,
-        ready.encoder,
-        objective,
-        ready.maker,
-        setting.recipe,
-        setting.seed,
-        folder,
-        resume,
-        oracle,
-        progress,
-    )
+        ready.task, ready.encoder, objective, ready.maker, setting.recipe, setting.seed,
+        out=folder, resume=resume, oracle=oracle, progress=progress,
+    )  # fmt: skip
     if not run.main:
         return {}
-    scores = evaluate(
-        run.model, ready.encoder.tokenizer, ready.task, None, None, 64, setting.recipe.max_length, progress
-    )
+    width = setting.recipe.max_length
+    scores = evaluate(run.model, ready.encoder.tokenizer, ready.task, max_length=width, progress=progress)
     result: dict[str, Any] = {"versions": versions(), "platform": machine(), "setting": setting.as_dict()}
     result |= {"settings": run.settings, "selected": run.selected, "oracle": run.oracle, "epochs": run.epochs}
     result |= {"scores": scores.as_dict(), "correct": bits(scores), "gradient_shares": run.shares()}

@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or absent: written aside, then renamed into place."""
+"""Reads readers' files; writes files and folders that are either whole or absent: aside, then renamed into place."""
 
 from __future__ import annotations
 
@@ -13,8 +13,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from xlt_tutorial.errors import XltError
+
 _SUMS = "sums.json"
 _ASIDE = ".writing-"
+
+
+def read_text(path: Path) -> str:
+    """Return a reader's UTF-8 file; ``XltError`` with path and line where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise XltError(f"{path} cannot be read ({error.strerror}): check the path.") from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise XltError(f"{path}, line {line}: not UTF-8; save the file as UTF-8.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what a reader's JSON file holds; ``XltError`` with path and line where it is none."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise XltError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error
 
 
 def write_whole(path: Path, text: str) -> None:

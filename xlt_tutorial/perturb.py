@@ -23,6 +23,7 @@ from torch.nn.functional import normalize
 
 from xlt_tutorial.batching import Maker, Row, max_tokens, row_generator
 from xlt_tutorial.errors import XltError, unknown
+from xlt_tutorial.files import read_json, read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -178,7 +179,7 @@ class NeighbourSwap(_Recorded):
     @classmethod
     def load(cls, path: str | Path) -> NeighbourSwap:
         """Read what ``save`` wrote; XltError with the file and the rule where it is missing or damaged."""
-        content = _read_json(Path(path))
+        content = read_json(Path(path))
         try:
             swap = cls(**{key: content[key] for key in cls.__match_args__})
             if content["maker"] != swap.name or not isinstance(swap.encoder, str):
@@ -226,7 +227,7 @@ class SynonymSwap(_Recorded):
         """
         pairs: list[tuple[str, str]] = []
         if str(path).lower().endswith(".json"):
-            content = _read_json(Path(path))
+            content = read_json(Path(path))
             entries: dict[str, Any] = content if isinstance(content, dict) else {"the file": None}
             for word, near in entries.items():
                 scored = isinstance(near, dict) and all(isinstance(score, int | float) for score in near.values())
@@ -235,7 +236,7 @@ class SynonymSwap(_Recorded):
                     raise XltError(f"{path}: {word!r} is not of the form {rule}.")
                 pairs += [(word, synonym) for synonym in near]
         else:
-            for number, line in enumerate(_read_text(Path(path)).split("\n"), start=1):
+            for number, line in enumerate(read_text(Path(path)).split("\n"), start=1):
                 parts = [part.strip() for part in line.split("\t")]
                 if any(parts) and (len(parts) != 2 or not all(parts)):
                     raise XltError(f"{path}, line {number}: expected word<TAB>synonym (a JSON table is named *.json).")
@@ -445,20 +446,3 @@ def _check_table(table: Any) -> None:
         raise XltError("the table must give each word a list of one or more words.")
     if not table:
         raise XltError("the table is empty: give words and what to swap them for.")
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise XltError(f"{path} cannot be read ({error.strerror}): check the path.") from error
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise XltError(f"{path}, line {line}: not UTF-8; save the file as UTF-8.") from error
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise XltError(f"{path}, line {error.lineno}: not JSON ({error.msg}).") from error

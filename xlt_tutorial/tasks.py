@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from xlt_tutorial.errors import XltError, unknown
-from xlt_tutorial.hub_tasks import BENCHMARKS, SOURCE, read_benchmark
+from xlt_tutorial.hub_tasks import BENCHMARKS, SOURCE, Key, read_benchmark
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Table = Mapping[str, list[str]]  # column -> values
-Key = tuple[str, str]  # split, language
 SPLITS = ("train", "dev", "test")
 
 

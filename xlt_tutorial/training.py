@@ -216,6 +216,12 @@ def train(
 
     start = time.perf_counter() - state.seconds
     bar = _bar(per_epoch * recipe.epochs, state.step, objective.name, progress and accelerator.is_main_process)
+
+    def keep() -> None:
+        if folder is not None:
+            state.seconds, state.objective = time.perf_counter() - start, objective.state()
+            _checkpoint(accelerator, folder, state, best_weights)
+
     try:
         while state.epoch < recipe.epochs:
             for batch in _grouped(batches.epoch(state.epoch, state.batch), recipe.accumulate):
@@ -223,19 +229,15 @@ def train(
                 state.step, state.batch = state.step + 1, state.batch + len(batch)
                 row |= {"step": state.step, "epoch": state.epoch + state.batch / len(batches)}
                 state.history.append(row)
-                state.objective = objective.state()
                 bar.update()
                 bar.set_postfix({name: f"{value:.3g}" for name, value in row["terms"].items()}, refresh=False)
                 due = recipe.checkpoint_every and state.step % recipe.checkpoint_every == 0
-                if folder is not None and due and state.batch < len(batches):
-                    state.seconds = time.perf_counter() - start
-                    _checkpoint(accelerator, folder, state, best_weights)
+                if due and state.batch < len(batches):
+                    keep()
             _warn_inert(state)
             best_weights = _select(model, encoder, task, recipe, state, held_out, virtual, oracle, best_weights)
             state.epoch, state.batch = state.epoch + 1, 0
-            if folder is not None:
-                state.seconds = time.perf_counter() - start
-                _checkpoint(accelerator, folder, state, best_weights)
+            keep()
     finally:
         bar.close()
     seconds = time.perf_counter() - start
@@ -343,24 +345,19 @@ def _step(
         own, rows = process_part(batch, objective.streams, accelerator.process_index, processes)
         for part, share in slices(own, objective.streams, recipe.max_tokens):
             counts = rows * share / len(batches)  # what this part counts in the step
-            moved = {key: value.to(device) for key, value in part.items()}
-            with (
-                _memory_told(recipe, moved),
-                torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"),
-            ):
-                terms = objective(model, moved)  # type: ignore[arg-type]
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value.item() * counts
-            if recipe.share_every and step % recipe.share_every == 0 and "shares" not in row:
-                norms = gradient_norms(model, terms)
-                if processes > 1:
-                    norms = dict(zip(norms, _summed(accelerator, [n / processes for n in norms.values()]), strict=True))
-                objective.adapt(norms)
-                row["shares"] = gradient_shares(norms, objective.current_weights())
-            with _memory_told(recipe, moved):
+            with _memory_told(recipe, part):
+                moved = {key: value.to(device) for key, value in part.items()}
+                with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                    terms = objective(model, moved)  # type: ignore[arg-type]
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0.0) + value.item() * counts
+                if recipe.share_every and step % recipe.share_every == 0 and "shares" not in row:
+                    norms = _over_processes(accelerator, gradient_norms(model, terms), "mean")
+                    objective.adapt(norms)
+                    row["shares"] = gradient_shares(norms, objective.current_weights())
                 accelerator.backward(objective.total(terms) * counts)
+    sums = _over_processes(accelerator, sums, "sum")
     if processes > 1:
-        sums = dict(zip(sums, _summed(accelerator, list(sums.values())), strict=True))
         for weight in model.parameters():
             if weight.grad is not None:
                 weight.grad = accelerator.reduce(weight.grad, "sum")
@@ -395,11 +392,12 @@ def _memory_told(recipe: Recipe, batch: Batch) -> Iterator[None]:
         ) from error
 
 
-def _summed(accelerator: Accelerator, numbers: list[float]) -> list[float]:
-    """Return the sums of numbers over all processes."""
-    own = torch.tensor(numbers, dtype=torch.float32, device=accelerator.device)
-    total: list[float] = accelerator.reduce(own, "sum").tolist()
-    return total
+def _over_processes(accelerator: Accelerator, numbers: dict[str, float], how: str) -> dict[str, float]:
+    """Return the sums, or means, of numbers over all processes; a single process's are left to the bit."""
+    if accelerator.num_processes == 1:
+        return numbers
+    own = torch.tensor(list(numbers.values()), dtype=torch.float32, device=accelerator.device)
+    return dict(zip(numbers, accelerator.reduce(own, how).tolist(), strict=True))
 
 
 def _not_finite(what: str, value: float, step: int) -> XltError:
