@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 
-from benchmarks.measure import ROOT
+from studies.grids import data_folder
 from xlt_tutorial.batching import Row, encode_rows
 from xlt_tutorial.encoders import Encoder
 from xlt_tutorial.tasks import load_task
 
 SPLITS = {"xnli": "train", "pawsx": "dev", "emoji": "train"}
-
-
-def data_folder() -> Path:
-    """Return the folder of real data: ``XLT_DATA``, else ``../shared/data`` beside the repository."""
-    return Path(os.environ.get("XLT_DATA") or ROOT.parent / "shared" / "data")
 
 
 def rows(name: str, encoder: Encoder, vocabulary: int, max_length: int = 128, limit: int = 4000) -> list[Row]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure, tables
+from xlt_tutorial.statistics import markdown_table
 
 LIBRARIES = "import torch, transformers"
 NAMES = "[getattr(xlt_tutorial, name) for name in xlt_tutorial.__all__]"
@@ -227,7 +228,7 @@ def _grid(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
         + [text for n in cores for text in (tables.seconds(held[n]["seconds"]), tables.megabytes(held[n]["peak_mb"]))]
         for name, held in lines.items()
     ]
-    return tables.markdown(head, cells)
+    return markdown_table(head, cells)
 
 
 def _speed_up(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from xlt_tutorial.alignment import Clouds, gap_ratio, knn_mixing, language_probe
 from xlt_tutorial.batching import Batch
 from xlt_tutorial.encoders import Classifier
 from xlt_tutorial.objectives import EAR, Objective, Vanilla
+from xlt_tutorial.statistics import markdown_table
 from xlt_tutorial.taps import taps
 
 FULL: dict[str, Any] = {
@@ -210,7 +211,7 @@ def _steps_text(results: Mapping[str, Any]) -> list[str]:
         rows = results[key]
         cells = [[str(row["length"]), str(row["batch"]), *_both(row)] for row in rows]
         head = ["length", "batch", "vanilla", "EAR", "EAR / vanilla", "vanilla, MB", "EAR, MB", "EAR / vanilla, MB"]
-        text.append(tables.markdown(head, cells))
+        text.append(markdown_table(head, cells))
         ratios = {row[varied]: row["ear"]["seconds"] / row["vanilla"]["seconds"] for row in rows}
         least, most = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
         before, after = rows[-2:]
@@ -244,7 +245,7 @@ def _taps_text(results: Mapping[str, Any]) -> list[str]:
         "### A step against tapped layers",
         f"The vanilla step at length {settings['length_of_taps']} and batch {settings['batch']}, with the attention "
         "maps of some layers captured and none of them used. EAR taps one.",
-        tables.markdown(["tapped layers", "time", "times that of none", "memory", "against none"], cells),
+        markdown_table(["tapped layers", "time", "times that of none", "memory", "against none"], cells),
         f"A tapped layer costs {100 * (most['seconds'] / none['seconds'] - 1) / layers:+.1f} % of the step's time and "
         f"{(most['peak_mb'] - none['peak_mb']) / layers:+.1f} MB, on the average of {layers}.",
     ]
@@ -281,12 +282,12 @@ def _kit_text(results: Mapping[str, Any]) -> list[str]:
         "measure of a pair runs over all targets. The probe sees "
         f"{settings['sample']} sentences of each language, drawn from all, as by default. Medians of three calls; a "
         f"call of over {settings['once']:.0f} s ran once. Time:",
-        tables.markdown(head, cells(lambda row: tables.seconds(row["seconds"]))),
+        markdown_table(head, cells(lambda row: tables.seconds(row["seconds"]))),
         "Peak memory above what was held before, the input not counted, and in multiples of the input:",
-        tables.markdown(head, cells(lambda row: f"{row['peak_mb']:,.0f} MB, {row['peak_mb'] / row['input_mb']:.1f}")),
+        markdown_table(head, cells(lambda row: f"{row['peak_mb']:,.0f} MB, {row['peak_mb'] / row['input_mb']:.1f}")),
         *(["\n".join(["Skipped:", "", *skipped])] if skipped else []),
         "The power of the number of points that each grew with between its last two sizes; 1 is linear, 2 quadratic:",
-        tables.markdown(["measure", "from", "to", "time", "memory"], powers),
+        markdown_table(["measure", "from", "to", "time", "memory"], powers),
     ]
     fitted = {name: fit["peak_mb"] for name, fit in fits.items() if "peak_mb" in fit}
     if fitted:

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from transformers import BertConfig, BertModel
-
-from benchmarks import lengths, steps, straightforward, tables
+from benchmarks import steps, tables
 from benchmarks.measure import medians
-from xlt_tutorial.batching import TwoStreamBatches
-from xlt_tutorial.encoders import Classifier, load_encoder
+from xlt_tutorial.encoders import load_encoder
 from xlt_tutorial.objectives import EAR
-from xlt_tutorial.training import Recipe, _optimizer, _step, has_bfloat16
+from xlt_tutorial.statistics import markdown_table
 
 SIZES = (0, 2048, 1024, 512)
 
 
 def run(small: bool = False) -> dict[str, Any]:
     """Measure steps of each size and the straightforward one in turns; ``small`` is for tests."""
-    full = load_encoder()
-    shape = steps.SMALL if small else steps.MBERT
-    name, width, rounds = ("emoji", 32, 1) if small else ("xnli", 128, 3)
-    rows = lengths.rows(name, full, shape["vocab_size"], width)
-    torch.manual_seed(0)
-    encoder = BertModel(BertConfig(**shape, max_position_embeddings=512), add_pooling_layer=False)
-    model = Classifier(encoder, 1 + max(row.label for row in rows)).train()
-    maker, accelerator, recipe = steps.RandomSwap(shape["vocab_size"]), Accelerator(), Recipe(share_every=0)
-    optimizer, scheduler = _optimizer(model, recipe, 10**6)
-    plain = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    number = steps._typical(TwoStreamBatches(rows, full.tokenizer, 32, 0), 3)[-1]
-    batch, padded = (
-        list(TwoStreamBatches(rows, full.tokenizer, 32, 0, 2, maker, 1, pad_to).epoch(0))[number]
-        for pad_to in (None, width)
-    )
-    tokenizer_rows = batch["input_ids"].shape
-    del full, rows
-
-    def call(size: int, precision: str) -> object:
-        own = replace(recipe, max_tokens=size, precision=precision)
-        return _step(accelerator, model, optimizer, scheduler, EAR(), [batch], own, 1)
-
-    precisions = ["float32"] + ["bfloat16"] * has_bfloat16(accelerator.device)
-    calls = {
-        f"{size}|{precision}": (lambda s=size, p=precision: call(s, p)) for precision in precisions for size in SIZES
+    shape, name, width, rounds = (steps.SMALL, "emoji", 32, 1) if small else (steps.MBERT, "xnli", 128, 3)
+    rig = steps.Rig.random(load_encoder(), shape, name, width)
+    rig.numbers = rig.numbers[-1:]  # the widest
+    (batch,), (padded,) = rig.batches(2), rig.batches(2, width)
+    rig.warm_up(batch, padded)
+    calls: dict[str, Callable[[], object]] = {
+        f"{size}|{precision}": partial(rig.package(EAR(), max_tokens=size, precision=precision), batch)
+        for precision in ["float32"] + ["bfloat16"] * rig.has_bfloat16
+        for size in SIZES
     }
-    calls["straightforward"] = lambda: straightforward.step(model, plain, padded)
-    call(0, "float32")  # both optimisers get their state before anything is measured
-    calls["straightforward"]()
-    return {"batch": list(tokenizer_rows), "steps": medians(calls, rounds, warm_up=0)}
+    calls["straightforward"] = partial(rig.straight, padded)
+    return {"batch": list(batch["input_ids"].shape), "steps": medians(calls, rounds, warm_up=0)}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -72,7 +50,7 @@ def table(results: dict[str, Any]) -> str:
         f"One batch of {rows} rows (both streams) of {width} tokens, cut by `Recipe(max_tokens=...)`; the gradients of "
         "the slices add up to the batch's (tests). Memory is the peak above weights and optimiser, with the gradients."
         "\n\n"
-        + tables.markdown(["step", "time", "against the whole batch", "peak", "of straightforward's"], lines)
+        + markdown_table(["step", "time", "against the whole batch", "peak", "of straightforward's"], lines)
         + f"\n\nIn float32 the smallest peak is {least[0] / plain['peak_mb']:.0%} of the straightforward one's, with "
         f"slices of {least[1].partition('|')[0]} tokens."
     )

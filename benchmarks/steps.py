@@ -20,6 +20,7 @@ from xlt_tutorial.batching import Batch, Row, TwoStreamBatches
 from xlt_tutorial.encoders import Classifier, Encoder, load_encoder
 from xlt_tutorial.objectives import EAR, Objective, Vanilla
 from xlt_tutorial.perturb import NeighbourSwap, Virtual
+from xlt_tutorial.statistics import markdown_table
 from xlt_tutorial.tasks import load_task
 from xlt_tutorial.training import Recipe, _optimizer, _step, has_bfloat16
 
@@ -40,6 +41,7 @@ SMALL = {
     "intermediate_size": 64,
     "num_hidden_layers": 6,
 }
+RATE = "rate of a step against that of a product"
 SLICE = 2048  # padded tokens of a slice, where batches are cut
 
 
@@ -63,65 +65,87 @@ class RandomSwap:
 def run(small: bool = False) -> dict[str, Any]:
     """Measure at mBERT's size on XNLI and PAWS-X, and at e5-small's on the task "emoji".
 
-    ``small`` is for tests: a model of two narrow layers, and the task "emoji" alone.
+    ``small`` is for tests: a model of six narrow layers, and the task "emoji" alone.
     """
     full = load_encoder()
     if small:
-        return {"emoji": _measure(full, SMALL, "emoji", width=32, pick=1, rounds=1)}
-    found = {name: _measure(full, MBERT, name, width=128) for name in ("xnli", "pawsx")}
-    return found | {"emoji": _emoji(full)}
+        return {"emoji": _compare(Rig.random(full, SMALL, "emoji", width=32, pick=1), rounds=1)}
+    found = {name: _compare(Rig.random(full, MBERT, name, width=128), rounds=3) for name in ("xnli", "pawsx")}
+    return found | {"emoji": _compare(Rig.emoji(full), rounds=5)}
 
 
-def _measure(full: Encoder, shape: dict[str, int], name: str, width: int, pick: int = 3, rounds: int = 3) -> Any:
-    """Random weights of a shape, rows of a data set's lengths."""
-    torch.manual_seed(0)
-    encoder = BertModel(BertConfig(**shape, max_position_embeddings=512), add_pooling_layer=False)
-    rows = lengths.rows(name, full, shape["vocab_size"], width)
-    model = Classifier(encoder, 1 + max(row.label for row in rows)).train()
-    return _compare(model, rows, full, RandomSwap(shape["vocab_size"]), width, pick, rounds)
+class Rig:
+    """A classifier with the two optimisers, and typical batches of a data set's lengths.
+
+    Three batches stand for an epoch: of its batches in order of width, the middles of three equal parts.
+    """
+
+    def __init__(
+        self, model: Classifier, rows: list[Row], encoder: Encoder, maker: Any, width: int, pick: int = 3
+    ) -> None:
+        self.model, self.rows, self.maker, self.width, self.tokenizer = model, rows, maker, width, encoder.tokenizer
+        self.recipe, self.accelerator = Recipe(share_every=0, max_length=width), Accelerator()
+        self.optimizer, self.scheduler = _optimizer(model, self.recipe, 10**6)
+        self.plain = torch.optim.AdamW(model.parameters(), lr=1e-6)
+        self.numbers = _typical(TwoStreamBatches(rows, self.tokenizer, 32, 0, 1), pick)
+        self.has_bfloat16 = has_bfloat16(self.accelerator.device)
+
+    @classmethod
+    def random(cls, full: Encoder, shape: dict[str, int], name: str, width: int, pick: int = 3) -> Rig:
+        """Random weights of a shape, rows of a data set's lengths."""
+        torch.manual_seed(0)
+        encoder = BertModel(BertConfig(**shape, max_position_embeddings=512), add_pooling_layer=False)
+        rows = lengths.rows(name, full, shape["vocab_size"], width)
+        model = Classifier(encoder, 1 + max(row.label for row in rows)).train()
+        return cls(model, rows, full, RandomSwap(shape["vocab_size"]), width, pick)
+
+    @classmethod
+    def emoji(cls, full: Encoder) -> Rig:
+        """The real encoder with the real task, its vocabulary trimmed, and the real swap."""
+        task = load_task("emoji")
+        swap = NeighbourSwap.fit(full, task.texts("train", "en"))
+        encoder = load_encoder(trim_to=task, keep=swap.pieces)
+        rows = lengths.rows("emoji", encoder, 10**9)
+        return cls(Classifier(encoder.model, len(task.labels)).train(), rows, encoder, swap, 32)
+
+    def batches(self, streams: int, pad_to: int | None = None) -> list[Batch]:
+        """Return the typical batches, narrowest first in the epoch's order."""
+        maker = self.maker if streams == 2 else None
+        made = TwoStreamBatches(self.rows, self.tokenizer, 32, 0, streams, maker, 1, pad_to)
+        return [batch for i, batch in enumerate(made.epoch(0)) if i in self.numbers]
+
+    def package(self, objective: Objective, **change: Any) -> Callable[[Batch], object]:
+        """Return the package's own step, with changes to the recipe."""
+        own = replace(self.recipe, **change)
+        return lambda batch: _step(
+            self.accelerator, self.model, self.optimizer, self.scheduler, objective, [batch], own, 1
+        )
+
+    def straight(self, batch: Batch) -> None:
+        """Take the straightforward step."""
+        straightforward.step(self.model, self.plain, batch)
+
+    def warm_up(self, batch: Batch, padded: Batch) -> None:
+        """Give both optimisers their state, so that it is there before anything is measured."""
+        self.package(EAR())(batch)
+        self.straight(padded)
 
 
-def _emoji(full: Encoder) -> dict[str, Any]:
-    """The real encoder with the real task, its vocabulary trimmed, and the real swap."""
-    task = load_task("emoji")
-    swap = NeighbourSwap.fit(full, task.texts("train", "en"))
-    encoder = load_encoder(trim_to=task, keep=swap.pieces)
-    rows = lengths.rows("emoji", encoder, 10**9)
-    return _compare(Classifier(encoder.model, len(task.labels)).train(), rows, encoder, swap, 32, 3, 5)
-
-
-def _compare(
-    model: Classifier, rows: list[Row], encoder: Encoder, maker: Any, width: int, pick: int, rounds: int
-) -> dict[str, Any]:
-    recipe = Recipe(share_every=0, max_length=width)
-    accelerator = Accelerator()
-    optimizer, scheduler = _optimizer(model, recipe, 10**6)
-    plain = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    # Three batches stand for an epoch: of its batches in order of width, the middles of three equal parts.
-    numbers = _typical(TwoStreamBatches(rows, encoder.tokenizer, 32, 0, 1), pick)
-
-    def batches(streams: int, pad_to: int | None = None) -> list[Batch]:
-        made = TwoStreamBatches(rows, encoder.tokenizer, 32, 0, streams, maker if streams == 2 else None, 1, pad_to)
-        return [batch for i, batch in enumerate(made.epoch(0)) if i in numbers]
-
-    def package(objective: Objective, **change: Any) -> Callable[[Batch], object]:
-        own = replace(recipe, **change)
-        return lambda batch: _step(accelerator, model, optimizer, scheduler, objective, [batch], own, 1)
-
-    one, two, padded = batches(1), batches(2), batches(2, width)[:1]  # the padded ones all cost the same
+def _compare(rig: Rig, rounds: int) -> dict[str, Any]:
+    model, package = rig.model, rig.package
+    one, two, padded = rig.batches(1), rig.batches(2), rig.batches(2, rig.width)[:1]  # all padded ones cost the same
     variants = {
         "vanilla": (package(Vanilla(1)), one),
         "EAR": (package(EAR()), two),
         "EAR in slices": (package(EAR(), max_tokens=SLICE), two),
-        "EAR published": (package(EAR.published(width=width)), padded),
-        "straightforward": (lambda batch: straightforward.step(model, plain, batch), padded),
+        "EAR published": (package(EAR.published(width=rig.width)), padded),
+        "straightforward": (rig.straight, padded),
     }
-    if has_bfloat16(accelerator.device):
+    if rig.has_bfloat16:
         variants["vanilla, bfloat16"] = (package(Vanilla(1), precision="bfloat16"), one)
         variants["EAR, bfloat16"] = (package(EAR(), precision="bfloat16"), two)
         variants["EAR in slices, bfloat16"] = (package(EAR(), precision="bfloat16", max_tokens=SLICE), two)
-    package(EAR())(two[0])  # both optimisers get their state before anything is measured
-    straightforward.step(model, plain, padded[0])
+    rig.warm_up(two[0], padded[0])
     calls = {
         f"{variant}|{i}": (lambda call=call, batch=batch: call(batch))
         for variant, (call, own) in variants.items()
@@ -137,7 +161,7 @@ def _compare(
             "all": [part["all"] for part in parts],
         }
     return {
-        "lengths": lengths.summary(rows),
+        "lengths": lengths.summary(rig.rows),
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "widths": [batch["input_ids"].shape[1] for batch in two],
         "steps": table,
@@ -190,8 +214,14 @@ def _goals(found: dict[str, Any]) -> str:
     goals = [
         ("EAR in float32 against vanilla, time", ear / vanilla, 2.1, "x", True),
         ("straightforward against EAR in float32, time", plain["seconds"] / ear, 3.0, "x", False),
-        ("EAR's least peak of memory against straightforward's", cut / plain["peak_mb"], 1 / 3, "", True),
-        ("rate of a step against that of a product", found["matrix_products"]["share"], 0.8, "", False),
+        (
+            "peak of memory of EAR in slices, of either precision, against straightforward's",
+            cut / plain["peak_mb"],
+            1 / 3,
+            "",
+            True,
+        ),
+        (RATE, found["matrix_products"]["share"], 0.8, "", False),
     ]
     said = ""
     if "EAR, bfloat16" in steps:
@@ -207,12 +237,14 @@ def _goals(found: dict[str, Any]) -> str:
             f"straightforward one and {ear / vanilla / most:.2f} times as long as vanilla in float32. Reached is "
             f"{ear / short:.2f} times."
         )
-    lines = ["| goal | wanted | reached | |", "|---|---:|---:|---|"]
+    lines = []
     for what, value, wanted, unit, below in goals:
         met = value <= wanted if below else value >= wanted
         sign, number = ("at most" if below else "at least"), (lambda v, u=unit: f"{v:.2f} {u}" if u else f"{v:.0%}")
-        lines.append(f"| {what} | {sign} {number(wanted)} | {number(value)} | {'met' if met else 'missed'} |")
-    return "\n".join(lines) + said
+        # More than the whole rate of a product says that the product was timed in a slow moment.
+        judged = "no verdict" if what == RATE and value > 1 else "met" if met else "missed"
+        lines.append([what, f"{sign} {number(wanted)}", number(value), judged])
+    return markdown_table(["goal", "wanted", "reached", ""], lines) + said
 
 
 def table(results: dict[str, Any]) -> str:
@@ -235,27 +267,24 @@ def table(results: dict[str, Any]) -> str:
         found, steps = results[name], results[name]["steps"]
         vanilla, plain = steps["vanilla"]["seconds"], steps["straightforward"]
         words = found["lengths"]
+        heads = ["step", "seconds", "against vanilla", "straightforward takes", "peak, MB", "of straightforward's peak"]
         lines = [
-            f"### {title[0].upper()}{title[1:]}\n",
-            f"{found['parameters'] / 1e6:.0f} M parameters; {words['rows']:,} rows of {words['mean']} tokens on average"
-            f" (95 % have {words['p95']:.0f} or fewer).\n",
-            "| step | seconds | against vanilla | straightforward takes | peak, MB | share of straightforward's peak |",
-            "|---|---:|---:|---:|---:|---:|",
-        ]
-        for variant, row in steps.items():
-            lines.append(
-                f"| {variant} | {row['seconds']:.3g} | {row['seconds'] / vanilla:.2f} x | "
-                f"{plain['seconds'] / row['seconds']:.1f} x as long | {row['peak_mb']:,.0f} | "
-                f"{row['peak_mb'] / plain['peak_mb']:.0%} |"
-            )
+            [variant, f"{row['seconds']:.3g}", f"{row['seconds'] / vanilla:.2f} x",
+             f"{plain['seconds'] / row['seconds']:.1f} x as long", f"{row['peak_mb']:,.0f}",
+             f"{row['peak_mb'] / plain['peak_mb']:.0%}"]
+            for variant, row in steps.items()
+        ]  # fmt: skip
         products = found["matrix_products"]
-        lines.append(
-            f"\nA step of EAR reaches {products['gflops_of_a_step']:.0f} of the {products['gflops_of_a_product']:.0f} "
+        parts += [
+            f"### {title}",
+            f"{found['parameters'] / 1e6:.0f} M parameters; {words['rows']:,} rows of {words['mean']} tokens on average"
+            f" (95 % have {words['p95']:.0f} or fewer).",
+            markdown_table(heads, lines),
+            f"A step of EAR reaches {products['gflops_of_a_step']:.0f} of the {products['gflops_of_a_product']:.0f} "
             f"GFLOP/s of a single large matrix product on this machine: {products['share']:.0%}. Where its time goes: "
             + ", ".join(f"{kind} {share:.0%}" for kind, share in found["profile"].items() if share >= 0.01)
-            + "."
-        )
-        parts.append("\n".join(lines))
+            + ".",
+        ]
         if name == "xnli":
             parts.append(_goals(found))
     return "\n\n".join(parts)

@@ -1,14 +1,6 @@
-"""Numbers and tables as Markdown, for the pages that the benchmarks write."""
+"""Numbers with their units, for the tables that the benchmarks write."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first column is text and whose other columns are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def seconds(value: float) -> str:

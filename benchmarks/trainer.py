@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import tempfile
 import time
@@ -16,6 +17,7 @@ from benchmarks.measure import rest
 from xlt_tutorial.batching import TwoStreamBatches, encode_rows
 from xlt_tutorial.encoders import Classifier, Encoder, load_encoder
 from xlt_tutorial.objectives import Vanilla
+from xlt_tutorial.statistics import markdown_table
 from xlt_tutorial.tasks import ParallelTask, load_task
 from xlt_tutorial.training import Recipe, train
 
@@ -25,8 +27,6 @@ class WithLoss(nn.Module):
 
     def __init__(self, encoder: Encoder, n_labels: int) -> None:
         super().__init__()
-        import copy
-
         self.classifier = Classifier(copy.deepcopy(encoder.model).train(), n_labels)
 
     def forward(self, labels: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
@@ -106,12 +106,12 @@ def table(results: dict[str, Any]) -> str:
     seconds, losses = results["seconds"], results["mean_loss"]
     ratio = seconds["xlt_tutorial"] / seconds["Trainer"]
     lines = [
-        'e5-small with its vocabulary trimmed, task "emoji", vanilla, float32, fused AdamW, '
-        f"{results['steps']} steps on the same batches in the same order; both log every step.\n",
-        "| loop | seconds | against Trainer | mean loss |",
-        "|---|---:|---:|---:|",
+        [name, f"{value:.1f}", f"{value / seconds['Trainer']:.2f} x", f"{losses[name]:.3f}"]
+        for name, value in seconds.items()
     ]
-    for name, value in seconds.items():
-        lines.append(f"| {name} | {value:.1f} | {value / seconds['Trainer']:.2f} x | {losses[name]:.3f} |")
-    lines.append(f"\nThe package's loop takes {ratio:.2f} times as long as `Trainer`.")
-    return "\n".join(lines)
+    return (
+        'e5-small with its vocabulary trimmed, task "emoji", vanilla, float32, fused AdamW, '
+        f"{results['steps']} steps on the same batches in the same order; both log every step.\n\n"
+        + markdown_table(["loop", "seconds", "against Trainer", "mean loss"], lines)
+        + f"\n\nThe package's loop takes {ratio:.2f} times as long as `Trainer`."
+    )

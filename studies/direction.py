@@ -8,6 +8,7 @@ log-probability. What the null shows too is the effect of any disturbance, not o
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -58,8 +59,6 @@ def direction(nulls: int = 5, layers: tuple[int, ...] = (0, 3, 6, 9, 12)) -> dic
 
 def frequency_matched(swap: NeighbourSwap, encoder: Encoder, seed: int) -> NeighbourSwap:
     """Return the swap with each candidate replaced by a random whole-word piece of like log-probability."""
-    import json
-
     model = json.loads(encoder.tokenizer.backend_tokenizer.to_str())["model"]
     words = [
         (score, piece)

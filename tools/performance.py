@@ -5,13 +5,17 @@ Every number on the page comes from the results. Each benchmark turns its own in
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # the tools
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the benchmarks
+
+from pages import write_or_check
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "performance.md"
@@ -68,20 +72,8 @@ def _machines(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the page, or compare it with what the results give; 1 where it differs."""
-    parser = argparse.ArgumentParser(description="Write docs/performance.md from the results of the benchmarks.")
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    check, text = parser.parse_args(arguments).check, page(RESULTS)
-    if check:
-        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-        print(f"{PAGE.name}: {'as the results' if same else 'NOT what the results give: python tools/performance.py'}")
-        return int(not same)
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(text, encoding="utf-8")
-    print(f"{PAGE.name} written")
-    return 0
+    return write_or_check(PAGE, page(RESULTS), "python tools/performance.py", arguments)
 
-
-sys.path.insert(0, str(ROOT))  # where the benchmarks are
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # the tools
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the studies
+
+from pages import write_or_check
 
 from studies.grids import STUDIES
 from studies.store import RESULTS, load, study_summary
-from xlt_tutorial.files import write_whole
-from xlt_tutorial.statistics import markdown
+from xlt_tutorial.statistics import markdown, markdown_table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
 RULES = {
@@ -52,26 +53,23 @@ def page(folder: Path = RESULTS) -> str:
             parts.append(_study(name, load(name, folder)))
         else:
             parts.append(f"## {name}\n\n{STUDIES[name].question} Not run yet: `python -m studies {name}`.")
-    rows = "\n".join(f"| {what} | `{command}` | {setting} |" for what, command, setting in NOT_RUN)
+    rows = [[what, f"`{command}`", setting] for what, command, setting in NOT_RUN]
     parts.append(
         "## Not run\n\nA hub and a GPU were not at hand. The paper's settings, as this package would run them:\n\n"
-        f"| what | command | setting |\n|---|---|---|\n{rows}"
+        + markdown_table(["what", "command", "setting"], rows)
     )
     return "\n\n".join(parts) + "\n"
 
 
 def _study(name: str, stored: Mapping[str, Any]) -> str:
-    lines = ["| method | runs | forwards | seconds a step | English | target mean | oracle | gradient shares |"]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---|")
-    for key, seeds in stored["runs"].items():
-        if seeds:
-            lines.append(_row(key, list(seeds.values())))
+    heads = ["method", "runs", "forwards", "seconds a step", "English", "target mean", "oracle", "gradient shares"]
+    lines = [_row(key, list(seeds.values())) for key, seeds in stored["runs"].items() if seeds]
     facts = stored["platform"]
     parts = [
         f"## {name}",
         f"{stored['question']} Accuracy in per cent, mean ± standard deviation over seeds. {facts['cores']:g} cores, "
         f"torch {stored['versions']['torch']}.",
-        "\n".join(lines),
+        markdown_table(heads, lines),
     ]
     summary = study_summary(stored)
     if summary:
@@ -87,17 +85,16 @@ def _study(name: str, stored: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _row(key: str, results: list[Mapping[str, Any]]) -> str:
+def _row(key: str, results: list[Mapping[str, Any]]) -> list[str]:
     accuracies = [_accuracies(result["correct"]) for result in results]
     oracle = [max(row["target_mean"] for row in r["epochs"]) for r in results if "target_mean" in r["epochs"][-1]]
     shares = [result["gradient_shares"] for result in results]
     told = ", ".join(f"{term} {np.mean([s[term] for s in shares]):.2%}" for term in shares[0])
-    cells = [
-        str(len(results)), str(results[0]["forwards"]),
+    return [
+        key, str(len(results)), str(results[0]["forwards"]),
         f"{np.median([r['seconds']['train'] / r['steps'] for r in results]):.2f}",
         *(_spread([accuracy[i] for accuracy in accuracies]) for i in (0, 1)), _spread(oracle), told,
     ]  # fmt: skip
-    return f"| {key} | {' | '.join(cells)} |"
 
 
 def _accuracies(correct: Mapping[str, str]) -> tuple[float, float]:
@@ -142,12 +139,11 @@ def selection_table(stored: Mapping[str, Any]) -> str | None:
     room = np.mean(chosen["oracle"]) - np.mean(chosen["source"])
     won = np.mean(chosen["virtual"]) - np.mean(chosen["source"])
     share = f" That is {won / room:.0%} of the way from English dev to the oracle." if room > 0 else ""
-    lines = [f"| {words} | {_spread(chosen[rule])} |" for rule, words in RULES.items()]
+    lines = [[words, _spread(chosen[rule])] for rule, words in RULES.items()]
     return (
         f"### Which epoch to choose\n\nThe virtual dev set is English dev with every eligible word swapped. Over all "
         f"{len(runs)} runs, target mean of the epoch that each rule takes (mean ± standard deviation over runs):\n\n"
-        "| rule | target mean |\n|---|---:|\n"
-        + "\n".join(lines)
+        + markdown_table(["rule", "target mean"], lines)
         + f"\n\nAgainst English dev, the virtual dev set gains "
         f"{100 * won:+.2f} points.{share}"
     )
@@ -162,18 +158,8 @@ def _chosen(epochs: list[Mapping[str, Any]], rule: str) -> Mapping[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check; 1 where the page is not what the results give."""
-    parser = argparse.ArgumentParser(description="Write docs/results.md from studies/results.")
-    parser.add_argument("--check", action="store_true", help="compare without writing")
-    text = page()
-    if parser.parse_args(arguments).check:
-        same = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
-        print(f"{PAGE.name} {'is what its results give' if same else 'differs: python tools/results.py'}")
-        return int(not same)
-    PAGE.parent.mkdir(exist_ok=True)
-    write_whole(PAGE, text)
-    print(f"{PAGE.name} written")
-    return 0
+    """Write the page, or compare it with what the results give; 1 where it differs."""
+    return write_or_check(PAGE, page(), "python tools/results.py", arguments)
 
 
 if __name__ == "__main__":

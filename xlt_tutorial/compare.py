@@ -15,7 +15,7 @@ import numpy as np
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.experiment import Prepared, Setting, prepare, run_setting
 from xlt_tutorial.files import write_json, write_whole
-from xlt_tutorial.statistics import markdown, summary
+from xlt_tutorial.statistics import markdown, markdown_table, summary
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -167,16 +167,18 @@ def item_groups(setting: Setting) -> list[Hashable] | None:
 
 def comparison_text(results: Mapping[str, Any]) -> str:
     """Return the comparison as Markdown: what each method cost and reached, the tables of gains, and what failed."""
-    lines = ["| method | forwards a step | seconds a step | source | target mean | oracle (chosen on the targets) |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
+    heads = ["method", "forwards a step", "seconds a step", "source", "target mean", "oracle (chosen on the targets)"]
+    lines = []
     for name, row in results["runs"].items():
         if row["seeds"]:
             spread = [f"{100 * np.mean(row[key]):.1f}" for key in ("source", "target_mean")]
             oracle = f"{100 * np.mean(row['oracle']):.1f}" if row["oracle"] else "not asked for"
-            cost = f"{row['forwards']} | {np.median(row['seconds_a_step']):.2f}"
-            lines.append(f"| {name} | {cost} | {' | '.join(spread)} | {oracle} |")
-    parts = ["\n".join(lines), "Accuracy in per cent, means over seeds. The oracle selects nothing: it is what choosing"
-             " the epoch on the target languages would have shown."]  # fmt: skip
+            lines.append([name, str(row["forwards"]), f"{np.median(row['seconds_a_step']):.2f}", *spread, oracle])
+    parts = [
+        markdown_table(heads, lines),
+        "Accuracy in per cent, means over seeds. The oracle selects nothing: it is what choosing the epoch on the "
+        "target languages would have shown.",
+    ]
     if "summary" in results:
         parts.append(markdown(results["summary"]))
     if results["failed"]:

@@ -266,7 +266,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     for method in summary["methods"]:
         heads = ["language", baseline, method, f"gain [{level}]" if not each else "gain"]
         heads += [f"seed {one['seed']} [{level}]" for one in each] + ["p", "Holm p", "detectable"]
-        lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
+        lines = []
         for name, row in rows.items():
             gain = row["gain"][method]
             label = {"target_mean": "**target mean**", summary["source"]: f"{name} (source)"}.get(name, name)
@@ -279,8 +279,14 @@ def markdown(summary: Mapping[str, Any]) -> str:
             f"{clusters} per language; {told}; differences in points; p by sign flips over items; detectable: the"
             f" smallest true difference that had a chance of {100 * POWER:.0f} % to show."
         )
-        parts.append("\n".join([said, "", *("| " + " | ".join(line) + " |" for line in lines)]))
+        parts.append(f"{said}\n\n{markdown_table(heads, lines)}")
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown, whose first column is text and whose other columns are numbers."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 @dataclass(frozen=True)
