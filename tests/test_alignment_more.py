@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from xlt_tutorial.alignment import MEASURES, MORE_MEASURES, align, gap_ratio, linear_cka, mexa, retrieval
+from xlt_tutorial.alignment import MEASURES, MORE_MEASURES, align, gap_ratio, linear_cka, mexa, retrieval, silhouettes
 
 
 def cloud(items: int = 40, hidden: int = 6, seed: int = 0) -> np.ndarray:
@@ -285,3 +285,18 @@ def test_a_zero_vector_has_no_cosine() -> None:
     with pytest.raises(ValueError, match="target: row 3 is a zero vector"):
         mexa(cloud(), a)
     assert 0 < linear_cka(cloud(), a) < 1
+
+
+def test_silhouettes_of_more_points_than_one_part_holds():
+    """4,400 points are measured in two parts; scikit-learn visits every pair."""
+    from sklearn.metrics import silhouette_score
+
+    rng = np.random.default_rng(7)
+    labels = [f"label {i % 3}" for i in range(2200)]
+    concepts = rng.normal(size=(2200, 4)) + np.array([i % 3 for i in range(2200)])[:, None]
+    clouds = {language: concepts + rng.normal(size=(2200, 4)) + shift for shift, language in enumerate(("en", "de"))}
+    points, found = np.concatenate(list(clouds.values())), silhouettes(clouds, labels)
+    assert found["language"] == pytest.approx(
+        silhouette_score(points, [0] * 2200 + [1] * 2200, metric="cosine"), abs=1e-9
+    )
+    assert found["label"] == pytest.approx(silhouette_score(points, labels * 2, metric="cosine"), abs=1e-9)
