@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Clouds = Mapping[str, np.ndarray]
 MEASURES = ("gap_ratio", "knn_mixing", "p1", "silhouette", "language_probe")
 MORE_MEASURES = ("mexa", "linear_cka")  # taken by name only, so that what was stored keeps its form
+_CHUNK = 2**24  # cosines held at a time, 64 MB
 
 
 def pooled_layers(model: PreTrainedModel, batch: Batch, layers: Sequence[int] | None = None) -> torch.Tensor:
@@ -151,15 +152,15 @@ def knn_mixing(vectors: Clouds, k: int = 10) -> dict[str, float]:
     n, languages = len(next(iter(clouds.values()))), len(clouds)
     if not 1 <= k < n:
         raise XltError(f"k={k} neighbours do not fit {n} items per language: choose k from 1 to {n - 1}, or add items.")
-    points = torch.cat([torch.from_numpy(_unit(cloud, name)).float() for name, cloud in clouds.items()])
+    points = torch.cat([torch.from_numpy(_unit(clouds.pop(name), name)).float() for name in vectors])
     owner = torch.arange(languages).repeat_interleave(n)
     foreign = torch.empty(len(points), dtype=torch.double)
-    for rows in torch.arange(len(points)).split(512):
+    for rows in torch.arange(len(points)).split(max(1, _CHUNK // len(points))):
         similarity = points[rows] @ points.T
         similarity[torch.arange(len(rows)), rows] = -torch.inf
         foreign[rows] = (owner[similarity.topk(k).indices] != owner[rows, None]).double().mean(1)
     expected = (languages - 1) * n / (len(points) - 1)
-    return dict(zip(clouds, (foreign.view(languages, n).mean(1) / expected).tolist(), strict=True))
+    return dict(zip(vectors, (foreign.view(languages, n).mean(1) / expected).tolist(), strict=True))
 
 
 def retrieval(source: np.ndarray, target: np.ndarray, centred: bool = False) -> dict[str, float]:
