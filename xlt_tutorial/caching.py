@@ -58,21 +58,34 @@ def cached(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray
         compute: Called where there is no whole entry. A full disk or a folder that cannot be written only costs the
             keeping, not the result.
     """
-    folder = cache_folder() / kind
-    entry = folder / key
-    if is_whole(entry):
-        with suppress(OSError):
-            os.utime(entry)
+    if entry := kept(kind, key):
         return np.load(entry / "array.npy", allow_pickle=False)
     array = compute()
+    keep(kind, key, lambda folder: np.save(folder / "array.npy", array, allow_pickle=False))
+    return array
+
+
+def kept(kind: str, key: str) -> Path | None:
+    """Return the folder of an entry that is whole, else ``None``."""
+    entry = cache_folder() / kind / key
+    if not is_whole(entry):
+        return None
+    with suppress(OSError):
+        os.utime(entry)
+    return entry
+
+
+def keep(kind: str, key: str, write: Callable[[Path], None]) -> None:
+    """Keep what ``write`` puts into the folder that it is given; where the disk refuses, nothing is kept."""
+    folder = cache_folder() / kind
+    entry = folder / key
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder, older_than=HOUR)
         shutil.rmtree(entry, ignore_errors=True)
         with whole_folder(entry) as work:
-            np.save(work / "array.npy", array, allow_pickle=False)
+            write(work)
         _make_room(folder, entry)
-    return array
 
 
 def _make_room(folder: Path, newest: Path) -> None:
