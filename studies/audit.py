@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import wordfreq
 
-from xlt_tutorial.batching import Maker, Row, row_generator
-from xlt_tutorial.encoders import Classifier
+from xlt_tutorial.batching import Maker, Row, encode_rows, row_generator
+from xlt_tutorial.encoders import Classifier, load_encoder
 from xlt_tutorial.evaluation import predict
-from xlt_tutorial.perturb import swap_report
+from xlt_tutorial.objectives import Vanilla
+from xlt_tutorial.perturb import NeighbourSwap, swap_report
+from xlt_tutorial.tasks import load_task
+from xlt_tutorial.trained import trained
+from xlt_tutorial.training import Recipe
 
 
 def audit(
@@ -56,6 +60,21 @@ def audit(
         right = predict(model, before, pad) == labels
         found["flips"] = float((right & (predict(model, after, pad) != labels)).sum() / max(1, right.sum()))
     return found
+
+
+def run() -> dict[str, Any]:
+    """Audit the makers on English train of ``emoji`` at their default rate, with the vanilla model of notebook 02.
+
+    ``neighbours`` is the raw stream; ``neighbours-source`` is filtered to pieces that are English words.
+    """
+    task, full = load_task("emoji"), load_encoder()
+    english = [*task.texts("train", "en"), *task.texts("dev", "en")]
+    raw = NeighbourSwap.fit(full, english)
+    makers = {"neighbours": raw, "neighbours-source": NeighbourSwap.fit(full, english, only="source")}
+    encoder = load_encoder(trim_to=task, keep={piece for maker in makers.values() for piece in maker.pieces})
+    model = trained(task, encoder, Vanilla(1), recipe=Recipe(select="source", share_every=0), progress=False).model
+    rows = encode_rows(encoder.tokenizer, task["train"]["en"], task.text_columns)
+    return {"makers": {name: audit(maker, rows, encoder.tokenizer, model) for name, maker in makers.items()}}
 
 
 def _kind(word: str) -> str:

@@ -24,8 +24,8 @@ from xlt_tutorial.tasks import ParallelTask, load_task
 WINDOW = 50  # pieces on either side in the order of log-probability
 
 
-def direction(nulls: int = 5, layers: tuple[int, ...] = (0, 3, 6, 9, 12)) -> dict[str, Any]:
-    """Return ``{stream: {layer: {"cosine": {target: ..}, "mean": .., "length": ..}}}`` for neighbours and nulls.
+def run(nulls: int = 20, layers: tuple[int, ...] = (0, 3, 6, 9, 12)) -> dict[str, Any]:
+    """Return ``{"streams": {stream: {layer: {"cosine": {target: ..}, "mean": .., "length": ..}}}}``, with the nulls.
 
     ``length`` is that of ``d`` over that of the mean ``c_t``. Streams: ``neighbours``, ``neighbours-source``, and
     ``null 0`` to ``null n-1``, each a draw of its own.
@@ -54,7 +54,7 @@ def direction(nulls: int = 5, layers: tuple[int, ...] = (0, 3, 6, 9, 12)) -> dic
                 "mean": float(np.mean(list(cosines.values()))),
                 "length": float(np.linalg.norm(moved[at]) / np.linalg.norm(mean_way)),
             }
-    return found
+    return {"nulls": nulls, "streams": found}
 
 
 def frequency_matched(swap: NeighbourSwap, encoder: Encoder, seed: int) -> NeighbourSwap:

@@ -9,6 +9,7 @@ from typing import Any
 
 from studies.grids import STUDIES, data_folder
 from xlt_tutorial.compare import common_answers
+from xlt_tutorial.doctor import machine, versions
 from xlt_tutorial.files import write_json
 from xlt_tutorial.statistics import summary
 
@@ -30,10 +31,31 @@ def export(name: str, runs: Mapping[str, Mapping[int, Mapping[str, Any]]], folde
     return folder / f"{name}.json"
 
 
+def export_facts(name: str, question: str, found: Mapping[str, Any], folder: Path = RESULTS) -> Path:
+    """Write what a module of this folder has found, with the versions and the machine it holds for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"question": question, "versions": versions(), "platform": machine(), **found}
+    write_json(folder / f"{name}.json", content)
+    return folder / f"{name}.json"
+
+
 def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:
     """Return a stored study."""
     stored: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return stored
+
+
+def finished(name: str, folder: Path = RESULTS) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return the stored runs of a study whose settings are still those of the study, ``{setting: {seed: result}}``."""
+    if not (folder / f"{name}.json").exists():
+        return {}
+    stored = load(name, folder)
+    facts = {key: stored[key] for key in ("versions", "platform")}
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for key, setting in STUDIES[name].settings.items():
+        if stored["settings"].get(key) == json.loads(json.dumps(_portable(setting.as_dict()))):
+            found[key] = {int(seed): {**facts, **result} for seed, result in stored["runs"].get(key, {}).items()}
+    return found
 
 
 def study_summary(stored: Mapping[str, Any], settings: list[str] | None = None) -> dict[str, Any] | None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from test_objectives import stacked, tiny
 
-from benchmarks import measure, slices, steps, straightforward, trainer
-from xlt_tutorial.objectives import EAR
+from benchmarks import measure, methods, slices, steps, straightforward, trainer
+from xlt_tutorial.objectives import EAR, METHODS
 
 
 @pytest.mark.parametrize("architecture", ["bert", "xlmr"])
@@ -58,7 +58,8 @@ def test_steps_run_small_and_the_table_says_what_they_took():
         assert f"{row['seconds'] / found['vanilla']['seconds']:.2f} x" in line
         assert f"{found['straightforward']['seconds'] / row['seconds']:.1f} x as long" in line
     products = results["emoji"]["matrix_products"]
-    assert products["share"] == pytest.approx(products["gflops_of_a_step"] / products["gflops_of_a_product"])
+    share = products["gflops_of_a_step"] / products["gflops_of_a_product"]
+    assert f"timed in turns with the steps: {share:.0%}." in shown
 
 
 def test_goals_are_judged_by_the_numbers():
@@ -66,7 +67,8 @@ def test_goals_are_judged_by_the_numbers():
         seconds = {"vanilla": 2.0, "EAR": ear, "EAR, bfloat16": short, "EAR in slices": ear, "straightforward": 12.0}
         rows = {name: {"seconds": value, "peak_mb": 900.0} for name, value in seconds.items()}
         rows["EAR in slices"]["peak_mb"] = peak
-        return {"steps": rows, "profile": {"matrix products": 0.8}, "matrix_products": {"share": share}}
+        rates = {"gflops_of_a_step": 50 * share, "gflops_of_a_product": 50.0}
+        return {"steps": rows, "profile": {"matrix products": 0.8}, "matrix_products": rates}
 
     good, bad = steps._goals(found(4.0, 2.0, 300.0, 0.8)), steps._goals(found(4.4, 2.5, 310.0, 0.7))
     assert good.count("| met |") == 6 and bad.count("| missed |") == 6
@@ -83,6 +85,20 @@ def test_slices_run_small_and_the_table_says_what_they_took():
     line = next(line for line in shown.splitlines() if line.startswith("| EAR, float32, slices of 512 |"))
     assert f"{ratio:.2f} x" in line
     assert f"{found['512|float32']['peak_mb'] / found['straightforward']['peak_mb']:.0%}" in line
+
+
+def test_every_method_is_timed_against_vanilla():
+    results = json.loads(json.dumps(methods.run(small=True)))
+    rows = {row["method"]: row for row in results["methods"]}
+    assert set(METHODS) | {"vanilla, one pass"} == set(rows)
+    assert all(row["seconds"] > 0 and row["peak_mb"] >= 0 for row in rows.values())
+    assert rows["vanilla, one pass"]["forwards"] == 1 and rows["vanilla"]["forwards"] == rows["ear"]["forwards"] == 2
+    assert rows["adversarial"]["forwards"] > 2
+    line = next(line for line in methods.table(results).splitlines() if line.startswith("| rdrop |"))
+    assert (
+        f"| 2 | {rows['rdrop']['seconds']:.3g} | {rows['rdrop']['seconds'] / rows['vanilla']['seconds']:.2f} x |"
+        in line
+    )
 
 
 def test_both_loops_see_the_same_batches_and_learn_alike():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import warnings
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ import studies.__main__ as runner
 from studies import grids, store
 from studies.audit import audit
 from studies.direction import frequency_matched
+from studies.languages import ties
 from xlt_tutorial.batching import encode_rows, row_generator
 from xlt_tutorial.evaluation import predict
 from xlt_tutorial.experiment import Setting
@@ -34,13 +36,12 @@ def study(home, monkeypatch, tmp_path):  # noqa: F811
     recipe = Recipe(epochs=2, batch_size=8, max_length=12, select="source", share_every=2)
     base = Setting(task=str(home / "animals"), encoder=str(home / "encoder"), recipe=recipe)
     settings = {"vanilla": replace(base, method="vanilla"), "ear (robust)": replace(base, method="ear-R")}
-    made = grids.Study("Does it help?", settings, (0, 1), {"vanilla": (0, 1, 2)})
+    made = grids.Study("Does it help?", settings, (0, 1), {"vanilla": (0, 1, 2)}, traced=("vanilla",))
     for place in (grids, store, runner, results):
         monkeypatch.setattr(place, "STUDIES", {"tiny": made}, raising=False)
-    monkeypatch.setattr(runner, "export", lambda name, found: store.export(name, found, tmp_path / "results"))
     monkeypatch.setattr(grids, "data_folder", lambda: home)
     monkeypatch.setattr(store, "data_folder", lambda: home)
-    runner.run_study("tiny", tmp_path / "runs")
+    runner.run_study("tiny", tmp_path / "runs", tmp_path / "results")
     return tmp_path
 
 
@@ -52,13 +53,34 @@ def test_a_study_is_stored_small_and_without_places(study):
         "ear (robust)": ["0", "1"],
     }
     assert {setting["task"] for setting in stored["settings"].values()} == {"XLT_DATA/animals"}
-    run = json.loads((study / "runs" / "tiny" / "ear_robust_-1" / "result.json").read_text())
+    run = json.loads((study / "runs" / "animals" / "ear_robust_-1" / "result.json").read_text())
     kept = stored["runs"]["ear (robust)"]["1"]
     assert kept["correct"] == run["correct"] and kept["selected"] == run["selected"]
-    assert [row["target_mean"] for row in kept["epochs"]] == [round(row["target_mean"], 4) for row in run["epochs"]]
+    assert "target_mean" not in kept["epochs"][0], "not traced"
+    run = json.loads((study / "runs" / "animals" / "vanilla-2" / "result.json").read_text())
+    traced = stored["runs"]["vanilla"]["2"]["epochs"]
+    assert [row["target_mean"] for row in traced] == [round(row["target_mean"], 4) for row in run["epochs"]]
     assert path.stat().st_size < 12_000
-    runner.run_study("tiny", study / "runs")
-    assert json.loads(path.read_text()) == stored, "a second call runs nothing again"
+
+
+def test_what_is_stored_is_not_run_again(study, monkeypatch):
+    path = study / "results" / "tiny.json"
+    stored = json.loads(path.read_text())
+    shutil.rmtree(study / "runs")  # as in a new clone
+    ran, plain = [], runner.run_grid
+
+    def counted(settings, seeds, *rest, **more):
+        ran.extend((key, seed) for key in settings for seed in seeds)
+        return plain(settings, seeds, *rest, **more)
+
+    monkeypatch.setattr(runner, "run_grid", counted)
+    runner.run_study("tiny", study / "runs", study / "results")
+    assert not ran and json.loads(path.read_text()) == stored
+    stored["settings"]["ear (robust)"]["recipe"]["learning_rate"] = 1.0  # stored under other settings
+    del stored["runs"]["vanilla"]["2"]
+    path.write_text(json.dumps(stored))
+    runner.run_study("tiny", study / "runs", study / "results")
+    assert ran == [("ear (robust)", 0), ("ear (robust)", 1), ("vanilla", 2)]
 
 
 def test_the_page_says_what_is_stored(study):
@@ -75,9 +97,7 @@ def test_the_page_says_what_is_stored(study):
         for values in (means, english):
             assert f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}" in line
     assert "With 2 seeds there is no interval over seeds" in text
-    best = [
-        max(row["target_mean"] for row in run["epochs"]) for seeds in stored["runs"].values() for run in seeds.values()
-    ]
+    best = [max(row["target_mean"] for row in run["epochs"]) for run in stored["runs"]["vanilla"].values()]
     assert f"| oracle: best on the targets | {100 * np.mean(best):.1f} ±" in text
     assert "Not run yet: `python -m studies tiny`" in results.page(study / "nowhere")
 
@@ -113,7 +133,8 @@ def test_stored_studies_and_the_page_agree():
     assert results.main(["--check"]) == 0
     for path in store.RESULTS.glob("*.json"):
         stored = json.loads(path.read_text())
-        assert path.stem in grids.STUDIES and stored["question"] == grids.STUDIES[path.stem].question
+        questions = {name: study.question for name, study in grids.STUDIES.items()} | runner.FACTS
+        assert stored["question"] == questions[path.stem]
         assert path.stat().st_size < 2_000_000
 
 
@@ -193,3 +214,32 @@ def test_the_null_swaps_for_pieces_of_like_frequency(full_encoder, emoji_task):
     kept = np.mean([a == b for piece in null.table for a, b in zip(swap.table[piece], null.table[piece], strict=False)])
     assert kept < 0.05, "the null has other words"
     assert frequency_matched(swap, full_encoder, seed=3).table == null.table
+
+
+def test_ties_are_rank_correlations_with_their_range():
+    names = list("abcdef")
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 0.0]
+    facts = {t: {"gap_ratio": v, "knn_mixing": -v, "tokens_per_word": v**3} for t, v in zip(names, values, strict=True)}
+    gains = dict(zip(names, [1.0, 2.0, 3.0, 4.0, 5.0, 9.0], strict=True)) | {"not known": 7.0}
+    found = ties(facts, gains)
+    ranks = np.array([[2, 3, 4, 5, 6, 1], [1, 2, 3, 4, 5, 6]])
+    rho = np.corrcoef(ranks)[0, 1]
+    assert found["gap_ratio"]["rho"] == pytest.approx(rho) == -found["knn_mixing"]["rho"]
+    assert found["tokens_per_word"]["rho"] == pytest.approx(rho), "a monotone change moves no rank"
+    assert found["gap_ratio"]["most"] == ["f", pytest.approx(1.0)] and found["gap_ratio"]["languages"] == 6
+    assert found["knn_mixing"]["least"] == ["f", pytest.approx(-1.0)]
+
+
+def test_settings_are_chosen_by_the_rule():
+    def run(source, virtual, target):
+        bits = "1" * target + "0" * (10 - target)
+        rows = [{"step": 1, "source": 0.0, "virtual": 0.0}, {"step": 2, "source": source, "virtual": virtual}]
+        return {"epochs": rows, "selected": {"step": 2}, "correct": {"en": "1" * 10, "de": bits}}
+
+    runs = {"a": {"0": run(0.9, 0.1, 2)}, "b": {"0": run(0.5, 0.8, 4)}, "c": {"0": run(0.6, 0.7, 6)}}
+    text = results.settings_table({"runs": runs})
+    assert "| best on English dev | a | 20.0 |" in text
+    assert "| best on the virtual dev set | b | 40.0 |" in text
+    assert "| oracle: best on the targets | c | 60.0 |" in text
+    assert "is -0.50 for English dev and +0.50 for the virtual dev set" in text
+    assert results.settings_table({"runs": {"a": runs["a"], "b": runs["b"]}}) is None

@@ -23,6 +23,7 @@ SECTIONS = {
     "steps": "The training step",
     "slices": "A step in slices",
     "trainer": "The training loop",
+    "methods": "The methods",
     "scaling": "How the cost grows",
     "processes": "Whole processes",
     "gpu": "On a GPU",

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # the tools
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the studies
 
 from pages import write_or_check
 
+from studies.__main__ import FACTS
 from studies.grids import STUDIES
+from studies.languages import ties
 from studies.store import RESULTS, load, study_summary
 from xlt_tutorial.statistics import markdown, markdown_table
 
@@ -46,13 +49,19 @@ def page(folder: Path = RESULTS) -> str:
         "Every number comes from runs of this package, stored in `studies/results` with settings, versions and seeds. "
         "Training sees English alone; the epoch is chosen on English data that is not trained on; target languages are "
         "only tested. A gain is the difference of target means against vanilla with two dropout passes, which does the "
-        "same work. The oracle chooses on the targets and is shown for comparison alone.",
+        "same work. The oracle chooses on the targets and is shown for comparison alone. What a step of each method "
+        "costs is in [performance.md](performance.md), where the methods were timed in turns.",
     ]
     for name in STUDIES:
         if (folder / f"{name}.json").exists():
-            parts.append(_study(name, load(name, folder)))
+            parts.append(_study(name, load(name, folder), folder))
         else:
             parts.append(f"## {name}\n\n{STUDIES[name].question} Not run yet: `python -m studies {name}`.")
+    for name, write in {"direction": _direction, "audit": _audit}.items():
+        stored = load(name, folder) if (folder / f"{name}.json").exists() else None
+        parts.append(
+            f"## {name}\n\n{FACTS[name]} " + (write(stored) if stored else f"Not run yet: `python -m studies {name}`.")
+        )
     rows = [[what, f"`{command}`", setting] for what, command, setting in NOT_RUN]
     parts.append(
         "## Not run\n\nA hub and a GPU were not at hand. The paper's settings, as this package would run them:\n\n"
@@ -61,8 +70,8 @@ def page(folder: Path = RESULTS) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _study(name: str, stored: Mapping[str, Any]) -> str:
-    heads = ["method", "runs", "forwards", "seconds a step", "English", "target mean", "oracle", "gradient shares"]
+def _study(name: str, stored: Mapping[str, Any], folder: Path) -> str:
+    heads = ["method", "runs", "forwards", "English", "target mean", "oracle", "gradient shares"]
     lines = [_row(key, list(seeds.values())) for key, seeds in stored["runs"].items() if seeds]
     facts = stored["platform"]
     parts = [
@@ -79,9 +88,9 @@ def _study(name: str, stored: Mapping[str, Any]) -> str:
         more = study_summary(stored, five)
         assert more is not None
         parts += ["### Over five seeds", _verdict(more), markdown(more)]
-    selection = selection_table(stored)
-    if selection:
-        parts.append(selection)
+    parts += [part for part in (selection_table(stored), settings_table(stored)) if part]
+    if summary and name.startswith("emoji") and (folder / "languages.json").exists():
+        parts.append(_ties(summary, load("languages", folder)))
     return "\n\n".join(parts)
 
 
@@ -92,7 +101,6 @@ def _row(key: str, results: list[Mapping[str, Any]]) -> list[str]:
     told = ", ".join(f"{term} {np.mean([s[term] for s in shares]):.2%}" for term in shares[0])
     return [
         key, str(len(results)), str(results[0]["forwards"]),
-        f"{np.median([r['seconds']['train'] / r['steps'] for r in results]):.2f}",
         *(_spread([accuracy[i] for accuracy in accuracies]) for i in (0, 1)), _spread(oracle), told,
     ]  # fmt: skip
 
@@ -155,6 +163,100 @@ def _chosen(epochs: list[Mapping[str, Any]], rule: str) -> Mapping[str, Any]:
         return epochs[-1]
     key = {"source": "source", "virtual": "virtual", "oracle": "target_mean"}[rule]
     return max(epochs, key=lambda row: row[key])
+
+
+def settings_table(stored: Mapping[str, Any]) -> str | None:
+    """Return which setting English dev, the virtual dev set and the oracle would take; ``None`` below three."""
+    means: dict[str, tuple[float, float, float]] = {}
+    for key, seeds in stored["runs"].items():
+        at = [
+            next((row for row in run["epochs"] if row["step"] == run["selected"]["step"]), {}) for run in seeds.values()
+        ]
+        if at and all({"source", "virtual"} <= set(row) for row in at):
+            reached = [_accuracies(run["correct"])[1] for run in seeds.values()]
+            columns = ([row["source"] for row in at], [row["virtual"] for row in at], reached)
+            means[key] = tuple(float(np.mean(values)) for values in columns)  # type: ignore[assignment]
+    if len(means) < 3:
+        return None
+    lines = []
+    for place, rule in enumerate((RULES["source"], RULES["virtual"], RULES["oracle"])):
+        best = max(means, key=lambda key: means[key][place])
+        lines.append([rule, best, f"{100 * means[best][2]:.1f}"])
+    table = np.array(list(means.values()))
+    rho = [float(spearmanr(table[:, place], table[:, 2]).statistic) for place in (0, 1)]
+    return (
+        "### Which setting to choose\n\nEach rule takes the setting with the best mean over seeds, and gets its target "
+        "mean:\n\n"
+        + markdown_table(["rule", "setting", "target mean"], lines)
+        + f"\n\nOver the {len(means)} settings, Spearman's correlation with the target mean is {rho[0]:+.2f} for "
+        f"English dev and {rho[1]:+.2f} for the virtual dev set."
+    )
+
+
+def _ties(summary: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+    """Return the correlations of the languages' gains with what is known of them."""
+    lines = []
+    for method in summary["methods"]:
+        gains = {t: row["gain"][method]["gain"] for t, row in summary["rows"].items() if t in stored["languages"]}
+        cells = [
+            f"{tie['rho']:+.2f} ({tie['least'][1]:+.2f} without {tie['least'][0]}, {tie['most'][1]:+.2f} without "
+            f"{tie['most'][0]})"
+            for tie in ties(stored["languages"], gains).values()
+        ]
+        lines.append([method, *cells])
+    return (
+        "### Which languages gain\n\nSpearman's correlation, over the target languages, of a method's gain with what "
+        "was known before training; in brackets the least and the most when one language is left out.\n\n"
+        + markdown_table(["method", "gap ratio", "kNN mixing", "tokens a word"], lines)
+    )
+
+
+def _direction(stored: Mapping[str, Any]) -> str:
+    """Return the cosines of the swap beside those of its null."""
+    streams = stored["streams"]
+    real = [name for name in streams if not name.startswith("null")]
+    nulls = [stream for name, stream in streams.items() if name.startswith("null")]
+    lines = []
+    for layer in streams[real[0]]:
+        null = [stream[layer]["mean"] for stream in nulls]
+        cells = []
+        for name in real:
+            mean = streams[name][layer]["mean"]
+            above = sum(value >= mean for value in null)
+            cells.append(f"{mean:+.3f} (p = {(above + 1) / (len(null) + 1):.2f})")
+        lines.append([layer, *cells, f"{np.mean(null):+.3f}, up to {max(null):+.3f}"])
+    return (
+        "The cosine between the mean move of the English sentence vectors under the swap and the way to a target's "
+        f"centroid, mean over the targets. The null is {len(nulls)} draws of random pieces of like frequency; p is the "
+        "share of draws at or above, the swap itself counted.\n\n" + markdown_table(["layer", *real, "null"], lines)
+    )
+
+
+def _audit(stored: Mapping[str, Any]) -> str:
+    """Return what the makers do to English train."""
+    heads = [
+        "maker",
+        "eligible words",
+        "replaced",
+        "rows changed",
+        "foreign",
+        "in no word list",
+        "probable flips",
+        "scripts",
+    ]
+    lines = []
+    for name, found in stored["makers"].items():
+        scripts = sorted(found["scripts"].items(), key=lambda item: -item[1])[:4]
+        shares = (f"{found[key]:.1%}" for key in ("replaced", "rows_changed", "foreign", "unknown"))
+        lines.append([
+            name, f"{found['words']:,}", *shares,
+            "" if found["flips"] is None else f"{found['flips']:.1%}",
+            ", ".join(f"{script} {share:.0%}" for script, share in scripts),
+        ])  # fmt: skip
+    return (
+        "Shares are of the eligible words, the rows and the new words; flips are of changed rows that were right.\n\n"
+        + (markdown_table(heads, lines))
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def run_grid(
     settings: Mapping[str, Setting],
     seeds: Iterable[int],
     folder: Path,
-    oracle: bool = True,
+    oracle: bool | Container[str] = True,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, dict[int, dict[str, Any]]]:
@@ -53,7 +53,7 @@ def run_grid(
         settings: By name. Their own seed is replaced.
         seeds: The same for every setting, so that methods can be compared pair by pair.
         folder: Each run gets a folder ``<name>-<seed>`` in it. Models are not kept.
-        oracle: Score the targets after every epoch too; it changes no model.
+        oracle: Score the targets after every epoch too, of all settings or of those named; it changes no model.
         progress: Show bars.
         say: Told one line per run.
 
@@ -77,8 +77,9 @@ def run_grid(
                 ready.clear()  # one at a time: encoders are large
                 ready[shared] = prepare(setting, fit=True)
             say(f"{name}, seed {setting.seed}")
+            traced = oracle if isinstance(oracle, bool) else name in oracle
             result = run_setting(
-                setting, cell, (cell / "settings.json").exists(), oracle, progress, ready[shared], keep_model=False
+                setting, cell, (cell / "settings.json").exists(), traced, progress, ready[shared], keep_model=False
             )
         except (XltError, RuntimeError, MemoryError, OSError) as error:
             cell.mkdir(parents=True, exist_ok=True)
