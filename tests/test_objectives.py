@@ -179,6 +179,19 @@ def test_published_reads_the_map_after_dropout_and_other_forms_before():
     assert EAR(pull="published", layer=0)(model, same)["pull"].item() > 1e-3
 
 
+def test_noise_that_reaches_nothing_is_an_error():
+    encoder = tiny("bert").encoder
+    batch = {"input_ids": torch.tensor([[5, 6]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
+    names = type(encoder).get_input_embeddings
+    type(encoder).get_input_embeddings = lambda self: torch.nn.Embedding(60, 32)  # not the one that is looked into
+    try:
+        with pytest.raises(XltError, match="BertModel does not look its words up"):
+            with embedding_noise(encoder, torch.ones(1, 2, 32)):
+                encoder(**batch)
+    finally:
+        type(encoder).get_input_embeddings = names
+
+
 def test_published_preset_has_the_papers_settings():
     preset = EAR.published(copies=3)
     assert preset.weights == {"ce": 1.0, "robust": 1.0, "push": 0.1, "pull": 1.0}

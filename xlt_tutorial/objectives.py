@@ -173,9 +173,17 @@ class EAR(Objective):
         return cls(copies=copies, pad_to=width)
 
     def check(self, encoder: nn.Module) -> None:
-        """Raise an ``XltError`` where the encoder lacks the pulled layer, or blocks to read."""
-        with self._taps(encoder):
-            pass
+        """Raise an ``XltError`` where the encoder lacks the pulled layer, blocks to read, or attention."""
+        with self._taps(encoder) as captured, torch.no_grad():
+            if not self.pull or getattr(encoder, "_supports_sdpa", False):
+                return
+            ids = torch.ones(1, 2, dtype=torch.long, device=next(encoder.parameters()).device)
+            encoder(ids, torch.ones_like(ids))
+        if self.layer not in captured.attention:
+            raise XltError(
+                f"{type(encoder).__name__} hands out no attention map of layer {self.layer}, so the attention pull "
+                "cannot serve it. Choose another encoder, or leave the pull out: pull=False, or the method ear-ER."
+            )
 
     def __call__(self, model: Classifier, batch: Batch) -> dict[str, Tensor]:
         with self._taps(model.encoder) as captured:

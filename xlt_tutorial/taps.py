@@ -221,8 +221,22 @@ def embedding_noise(model: nn.Module, noise: Tensor | None) -> Iterator[None]:
         yield
         return
     words: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
-    hook = words.register_forward_hook(lambda _module, _inputs, output: output + noise.to(output))
+    reached: list[bool] = []
+
+    def add(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        reached.append(True)
+        return output + noise.to(output)
+
+    # T5 looks words up in a second module that shares its weight with the one it names.
+    twins = [part for part in model.modules() if getattr(part, "weight", None) is words.weight]
+    hooks = [part.register_forward_hook(add) for part in twins]
     try:
         yield
+        if not reached:
+            raise XltError(
+                f"{type(model).__name__} does not look its words up in the embeddings that it names, so nothing could "
+                "be added to them: choose a method without perturbed embeddings, such as EAR with a swap."
+            )
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
