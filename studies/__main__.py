@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from studies.grids import ROOT, STUDIES
-from studies.store import RESULTS, export, export_facts, finished
+from studies.store import export, export_facts, finished
 from xlt_tutorial.compare import run_grid
+from xlt_tutorial.stored import RESULTS
 
 FACTS = {  # name -> what it answers; each is a module of this folder with a function run()
     "direction": "Does a swap move English towards other languages more than random pieces of like frequency do?",

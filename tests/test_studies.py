@@ -19,9 +19,12 @@ from studies.audit import audit
 from studies.direction import frequency_matched
 from studies.languages import ties
 from xlt_tutorial.batching import encode_rows, row_generator
+from xlt_tutorial.errors import XltError
 from xlt_tutorial.evaluation import predict
 from xlt_tutorial.experiment import Setting
 from xlt_tutorial.perturb import NeighbourSwap
+from xlt_tutorial.stored import RESULTS
+from xlt_tutorial.stored import stored as stored_study
 from xlt_tutorial.training import Recipe
 
 spec = importlib.util.spec_from_file_location("results", ROOT / "tools" / "results.py")
@@ -83,8 +86,17 @@ def test_what_is_stored_is_not_run_again(study, monkeypatch):
     assert ran == [("ear (robust)", 0), ("ear (robust)", 1), ("vanilla", 2)]
 
 
+def test_a_study_that_cannot_be_read_says_what_makes_it(study):
+    with pytest.raises(XltError, match=r'no stored study "nothing" \(stored: tiny\).*python -m studies nothing'):
+        stored_study("nothing", study / "results")
+    path = study / "results" / "tiny.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
+    with pytest.raises(XltError, match=r"tiny.json was written by another version.*python -m studies tiny"):
+        stored_study("tiny", study / "results")
+
+
 def test_the_page_says_what_is_stored(study):
-    text, stored = results.page(study / "results"), store.load("tiny", study / "results")
+    text, stored = results.page(study / "results"), stored_study("tiny", study / "results")
     assert "Does it help?" in text and "accelerate" not in text
     for key, seeds in stored["runs"].items():
         means = [
@@ -131,7 +143,7 @@ def test_the_verdict_turns_with_the_interval():
 
 def test_stored_studies_and_the_page_agree():
     assert results.main(["--check"]) == 0
-    for path in store.RESULTS.glob("*.json"):
+    for path in RESULTS.glob("*.json"):
         stored = json.loads(path.read_text())
         questions = {name: study.question for name, study in grids.STUDIES.items()} | runner.FACTS
         assert stored["question"] == questions[path.stem]

@@ -1,4 +1,4 @@
-"""Write docs/results.md from studies/results: ``python tools/results.py``; ``--check`` only compares."""
+"""Write docs/results.md from xlt_tutorial/results/studies: ``python tools/results.py``; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from pages import write_or_check
 from studies.__main__ import FACTS
 from studies.grids import STUDIES
 from studies.languages import ties
-from studies.store import RESULTS, load, study_summary
 from xlt_tutorial.statistics import markdown, markdown_table
+from xlt_tutorial.stored import RESULTS, accuracies, study_summary
+from xlt_tutorial.stored import stored as load
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
 RULES = {
@@ -45,9 +46,9 @@ NOT_RUN = (
 def page(folder: Path = RESULTS) -> str:
     """Return the page that the stored studies give."""
     parts = [
-        "<!-- Written by tools/results.py from studies/results; do not edit by hand. -->\n\n# Results\n",
-        "Every number comes from runs of this package, stored in `studies/results` with settings, versions and seeds. "
-        "Training sees English alone; the epoch is chosen on English data that is not trained on; target languages are "
+        "<!-- Written by tools/results.py from xlt_tutorial/results/studies; do not edit by hand. -->\n\n# Results\n",
+        "Every number comes from runs of this package, stored in `xlt_tutorial/results/studies` with settings, versions "
+        "and seeds. Training sees English alone; the epoch is chosen on English data that is not trained on; target languages are "
         "only tested. A gain is the difference of target means against vanilla with two dropout passes, which does the "
         "same work. The oracle chooses on the targets and is shown for comparison alone. What a step of each method "
         "costs is in [performance.md](performance.md), where the methods were timed in turns.",
@@ -95,19 +96,19 @@ def _study(name: str, stored: Mapping[str, Any], folder: Path) -> str:
 
 
 def _row(key: str, results: list[Mapping[str, Any]]) -> list[str]:
-    accuracies = [_accuracies(result["correct"]) for result in results]
+    reached = [_reached(result) for result in results]
     oracle = [max(row["target_mean"] for row in r["epochs"]) for r in results if "target_mean" in r["epochs"][-1]]
     shares = [result["gradient_shares"] for result in results]
     told = ", ".join(f"{term} {np.mean([s[term] for s in shares]):.2%}" for term in shares[0])
     return [
         key, str(len(results)), str(results[0]["forwards"]),
-        *(_spread([accuracy[i] for accuracy in accuracies]) for i in (0, 1)), _spread(oracle), told,
+        *(_spread([accuracy[i] for accuracy in reached]) for i in (0, 1)), _spread(oracle), told,
     ]  # fmt: skip
 
 
-def _accuracies(correct: Mapping[str, str]) -> tuple[float, float]:
+def _reached(run: Mapping[str, Any]) -> tuple[float, float]:
     """Return the source's accuracy and the mean of the targets'."""
-    source, *targets = [bits.count("1") / len(bits) for bits in correct.values()]
+    source, *targets = accuracies(run).values()
     return source, float(np.mean(targets))
 
 
@@ -173,7 +174,7 @@ def settings_table(stored: Mapping[str, Any]) -> str | None:
             next((row for row in run["epochs"] if row["step"] == run["selected"]["step"]), {}) for run in seeds.values()
         ]
         if at and all({"source", "virtual"} <= set(row) for row in at):
-            reached = [_accuracies(run["correct"])[1] for run in seeds.values()]
+            reached = [_reached(run)[1] for run in seeds.values()]
             columns = ([row["source"] for row in at], [row["virtual"] for row in at], reached)
             means[key] = tuple(float(np.mean(values)) for values in columns)  # type: ignore[assignment]
     if len(means) < 3:
