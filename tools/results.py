@@ -47,11 +47,11 @@ def page(folder: Path = RESULTS) -> str:
     """Return the page that the stored studies give."""
     parts = [
         "<!-- Written by tools/results.py from xlt_tutorial/results/studies; do not edit by hand. -->\n\n# Results\n",
-        "Every number comes from runs of this package, stored in `xlt_tutorial/results/studies` with settings, versions "
-        "and seeds. Training sees English alone; the epoch is chosen on English data that is not trained on; target languages are "
-        "only tested. A gain is the difference of target means against vanilla with two dropout passes, which does the "
-        "same work. The oracle chooses on the targets and is shown for comparison alone. What a step of each method "
-        "costs is in [performance.md](performance.md), where the methods were timed in turns.",
+        "Every number comes from runs of the package, stored in `xlt_tutorial/results/studies` with settings, versions "
+        "and seeds. Training sees English alone; the epoch is chosen on English data that is not trained on; target "
+        "languages are only tested. A gain is the difference of target means against vanilla with two dropout passes, "
+        "which does the same work. The oracle chooses on the targets and is shown for comparison alone. What a step of "
+        "each method costs is in [performance.md](performance.md), where the methods were timed in turns.",
     ]
     for name in STUDIES:
         if (folder / f"{name}.json").exists():
