@@ -101,11 +101,15 @@ def child(code: str, cores: int | None = None, env: Mapping[str, str] | None = N
 
 def save(name: str, results: Mapping[str, Any]) -> Path:
     """Write a benchmark's results beside the machine and versions they hold for."""
-    facts = {"processor": _processor(), **machine()}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    write_whole(path, json.dumps({"platform": facts, "versions": versions(), **results}, indent=1) + "\n")
+    write_whole(path, json.dumps({"platform": facts(), "versions": versions(), **results}, indent=1) + "\n")
     return path
+
+
+def facts() -> dict[str, Any]:
+    """Return what tells this machine from others."""
+    return {"processor": _processor(), **machine()}
 
 
 def _processor() -> str:

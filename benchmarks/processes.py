@@ -6,14 +6,21 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from benchmarks import measure, tables
+from xlt_tutorial.doctor import versions
 from xlt_tutorial.statistics import markdown_table
+
+sys.path.insert(0, str(measure.ROOT / "tools"))
+import publish
 
 LIBRARIES = "import torch, transformers"
 NAMES = "[getattr(xlt_tutorial, name) for name in xlt_tutorial.__all__]"
@@ -63,10 +70,15 @@ except SystemExit as done:
 """
 
 Job = Callable[[int], tuple[float, float]]  # cores -> seconds, peak memory in MB
+Maker = Callable[["Place"], Job]
 
 
 def run(small: bool = False) -> dict[str, Any]:
-    """Measure everything, and save it as it comes; ``small`` imports once on one core and runs nothing else."""
+    """Measure everything, and save it as it comes; ``small`` imports once on one core and runs nothing else.
+
+    A notebook that has not changed since an earlier run on this machine, with these versions, is not run again.
+    """
+    known = [row for row in earlier() if row["source"] == digest(row["what"])]
     cores = [1] if small else sorted({1, min(2, len(os.sched_getaffinity(0)))})
     rounds = {"imports": 1 if small else 5, "figure": 1}
     imports: dict[str, Job] = {what: _imported(code) for what, code in IMPORTS.items()}
@@ -79,35 +91,63 @@ def run(small: bool = False) -> dict[str, Any]:
         figure = {state: place.notebook("01", state, figure=True) for state in (FIRST, UNPACKED, AGAIN)}
         results["figure"] = in_turns(figure, cores, rounds["figure"])
         measure.save("processes", results)
-        short = {
-            (f"notebook {number}", state): place.notebook(number, state)
-            for number in ("00", "01")
-            for state in (UNPACKED, AGAIN)
-        }
-        other = Place(Path(name) / "beside")
-        long = {("notebook 02", UNPACKED): place.notebook("02", UNPACKED), (DEMO, UNPACKED): other.demo()}
+        results["whole"] = known
+        done = {(row["what"], row["state"], row["cores"]) for row in known}
+        others = [Place(Path(name) / f"core-{at}") for at in range(max(cores))]
         for number in reversed(cores):
-            for (what, state), job in (short if number == 1 else short | long).items():
-                results["whole"] += [row | {"what": what, "state": state} for row in in_turns({what: job}, [number], 1)]
+            jobs = whole([UNPACKED]) if number == 1 else whole()
+            left = {key: job for key, job in jobs.items() if (*key, number) not in done}
+            for row in side_by_side(left, others) if number == 1 else one_by_one(left, place, number):
+                results["whole"].append(row | {"source": digest(row["what"])})
                 measure.save("processes", results)
-        results["whole"] += side_by_side(long)
     return results
 
 
-def side_by_side(jobs: Mapping[tuple[str, str], Job]) -> list[dict[str, Any]]:
-    """Run long jobs at the same time, each on a core of its own, and return a row for each."""
-    rows: list[dict[str, Any]] = []
+def earlier() -> list[dict[str, Any]]:
+    """Return the stored rows of notebooks, where they are of this machine and these versions."""
+    path = measure.RESULTS / "processes.json"
+    held = json.loads(path.read_text()) if path.exists() else {"platform": None}
+    same = held["platform"] == measure.facts() and held["versions"] == versions()
+    return [row for row in held["whole"] if row.get("source")] if same else []
 
-    def run_one(core: int, key: tuple[str, str], job: Job) -> None:
+
+def digest(what: str) -> str | None:
+    """Return the sha256 of a notebook's source; ``None`` for what is no notebook."""
+    names = {f"notebook {source.stem[:2]}": source for source in publish.sources()}
+    return publish.sha256(names[what]) if what in names else None
+
+
+def whole(states: Sequence[str] = (UNPACKED, AGAIN)) -> dict[tuple[str, str], Maker]:
+    """Return the notebooks in order, each in its states one after the other, and the demo."""
+    jobs: dict[tuple[str, str], Maker] = {}
+    for number in (source.stem[:2] for source in publish.sources()):
+        jobs |= {(f"notebook {number}", state): partial(Place.notebook, number=number, state=state) for state in states}
+    return jobs | {(DEMO, UNPACKED): Place.demo}
+
+
+def one_by_one(jobs: Mapping[tuple[str, str], Maker], place: Place, cores: int) -> Iterator[dict[str, Any]]:
+    """Run each job once on so many cores and yield its row."""
+    for (what, state), made in jobs.items():
+        (row,) = in_turns({what: made(place)}, [cores], 1)
+        yield row | {"state": state}
+
+
+def side_by_side(jobs: Mapping[tuple[str, str], Maker], places: Sequence[Place]) -> Iterator[dict[str, Any]]:
+    """Run jobs at the same time, each on a core and in a place of its own, and yield their rows as they come."""
+    free: SimpleQueue[tuple[int, Place]] = SimpleQueue()
+    for core, place in zip(sorted(os.sched_getaffinity(0)), places, strict=False):
+        free.put((core, place))
+
+    def run_one(key: tuple[str, str], made: Maker) -> dict[str, Any]:
+        core, place = free.get()
         os.sched_setaffinity(0, {core})  # of this thread, and of what it starts
-        (row,) = in_turns({key[0]: job}, [1], 1)
-        rows.append(row | {"state": key[1]})
+        (row,) = in_turns({key[0]: made(place)}, [1], 1)
+        free.put((core, place))
+        return row | {"state": key[1]}
 
-    allowed = sorted(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        places = [allowed[at % len(allowed)] for at in range(len(jobs))]
-        list(pool.map(run_one, places, jobs.keys(), jobs.values()))
-    return rows
+    with ThreadPoolExecutor(free.qsize()) as pool:
+        for done in as_completed([pool.submit(run_one, *item) for item in jobs.items()]):
+            yield done.result()
 
 
 class Place:
@@ -205,8 +245,9 @@ def table(results: Mapping[str, Any]) -> str:
             _grid(figure, ["what"]),
         ]
     if whole:
-        together = any((row["what"], row["cores"]) == (DEMO, 1) for row in whole)
-        beside = "; on one core, notebook 02 and the demo ran beside each other, each on its own" if together else ""
+        whole = sorted(whole, key=lambda row: (row["what"] == DEMO, row["what"], row["state"] == AGAIN))
+        beside = "; on one core, two ran beside each other, each on a core of its own"
+        beside = beside if any(row["cores"] == 1 for row in whole) else ""
         text += [
             "### Whole notebooks and the demo",
             f"Each ran once{beside}. A notebook's time and memory are its kernel's, the demo's those of the whole "
@@ -223,12 +264,12 @@ def _grid(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
     for row in rows:
         lines.setdefault(tuple(row[key] for key in keys), {})[row["cores"]] = row
     head = ["process", *[text for n in cores for text in (_cores(n), "memory")]]
-    cells = [
-        [", ".join(name)]
-        + [text for n in cores for text in (tables.seconds(held[n]["seconds"]), tables.megabytes(held[n]["peak_mb"]))]
-        for name, held in lines.items()
-    ]
+    cells = [[", ".join(name)] + [text for n in cores for text in _cost(held.get(n))] for name, held in lines.items()]
     return markdown_table(head, cells)
+
+
+def _cost(row: Mapping[str, Any] | None) -> tuple[str, str]:
+    return (tables.seconds(row["seconds"]), tables.megabytes(row["peak_mb"])) if row else ("", "")
 
 
 def _speed_up(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -192,7 +193,9 @@ def test_the_tables_of_processes_say_what_the_numbers_say(timed_processes: dict[
     whole = f"notebook 00, {processes.AGAIN}"
     assert columns(text, whole) == [whole, "10.0 s", "111 MB", "8.00 s", "111 MB"]
     assert "Two cores are 1.25 to 1.50 times as fast as one core." in text
-    assert processes.table(json.loads(json.dumps(timed_processes))) == text
+    timed_processes["whole"].append({"what": "notebook 03", "state": processes.AGAIN, "cores": 2} | cost(7, 100))
+    part = f"notebook 03, {processes.AGAIN}"
+    assert columns(processes.table(timed_processes), part) == [part, "", "", "7.00 s", "100 MB"], "on two cores alone"
 
 
 def test_jobs_take_turns_on_each_number_of_cores() -> None:
@@ -219,11 +222,49 @@ def test_jobs_side_by_side_keep_to_a_core_of_their_own() -> None:
         return lambda cores: seen.setdefault(name, sorted(os.sched_getaffinity(0))) and (1.0, 2.0)
 
     before = os.sched_getaffinity(0)
-    rows = processes.side_by_side({("a", "state"): job("a"), ("b", "state"): job("b")})
+    jobs = {("a", "state"): lambda place: job("a"), ("b", "state"): lambda place: job("b")}
+    rows = list(processes.side_by_side(jobs, [SimpleNamespace(), SimpleNamespace()]))
     assert sorted(row["what"] for row in rows) == ["a", "b"] and all(row["cores"] == 1 for row in rows)
     assert all(len(cores) == 1 for cores in seen.values())
-    assert len(before) == 1 or seen["a"] != seen["b"]
     assert os.sched_getaffinity(0) == before
+
+
+@linux
+def test_no_two_jobs_share_a_core_or_a_place_at_one_time() -> None:
+    busy: set[Any] = set()
+    clashes = []
+
+    def made(place: Any) -> processes.Job:
+        def run(cores: int) -> tuple[float, float]:
+            taken = {place.name, *os.sched_getaffinity(0)}
+            clashes.append(bool(busy & taken))
+            busy.update(taken)
+            time.sleep(0.05)
+            busy.difference_update(taken)
+            return 1.0, 2.0
+
+        return run
+
+    places = [SimpleNamespace(name="one"), SimpleNamespace(name="two")]
+    rows = list(processes.side_by_side({(str(i), "state"): made for i in range(6)}, places))
+    assert sorted(row["what"] for row in rows) == list("012345") and not any(clashes)
+
+
+def test_a_notebook_that_has_not_changed_is_known(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    assert processes.earlier() == []
+    row = {"what": "notebook 00", "state": processes.UNPACKED, "cores": 2, "source": processes.digest("notebook 00")}
+    demo = {"what": processes.DEMO, "state": processes.UNPACKED, "cores": 2, "source": None}
+    measure.save("processes", {"whole": [row, demo]})
+    assert processes.earlier() == [row]
+    path = tmp_path / "processes.json"
+    path.write_text(path.read_text().replace('"torch": "2', '"torch": "1'))
+    assert processes.earlier() == [], "another torch"
+    assert processes.digest(processes.DEMO) is None
+    assert len({processes.digest(f"notebook {n}") for n in ("00", "01", "02")}) == 3
+    keys = list(processes.whole())
+    assert keys[:2] == [("notebook 00", processes.UNPACKED), ("notebook 00", processes.AGAIN)]
+    assert keys[-1] == (processes.DEMO, processes.UNPACKED)
 
 
 def test_processes_run_small() -> None:
