@@ -45,6 +45,7 @@ test-notebooks: $(STAMP) ## run every notebook once from its source
 
 notebooks: $(STAMP) ## execute the sources and publish the notebooks
 	$(BIN)/python tools/publish.py $(ARGS)
+	$(BIN)/python tools/contents.py
 
 bench: $(STAMP) ## measure speed and memory: writes benchmarks/results and docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,75 @@
+"""The tables of the notebooks: what the heads say and what publishing measured, and no older text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+import contents
+import publish
+
+HEAD = """# %% [markdown]
+# # Count the cats
+#
+# What cats cost, and
+# why.
+#
+# **What you will learn**
+# - how to count;
+# - why a long objective that
+#   takes two lines is one.
+#
+# **What you need**: patience.
+
+# %%
+1 + 1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "_first_cell.py").write_text("import sys\n")
+    for name, seconds in (("00_cats", 42), ("01_dogs", 200)):
+        (tmp_path / "src" / f"{name}.py").write_text(HEAD.replace("cats", name[3:]))
+        cost = {"seconds": seconds, "peak_memory_mb": 1234}
+        nbformat.write(nbformat.v4.new_notebook(metadata={"xlt": cost}), tmp_path / f"{name}.ipynb")
+    return tmp_path
+
+
+def test_entries_are_the_heads_and_the_costs(folder: Path) -> None:
+    source = folder / "src" / "01_dogs.py"
+    rows = [
+        {"what": "notebook 01", "cores": 1, "seconds": 290.0, "source": publish.sha256(source)},
+        {"what": "notebook 01", "cores": 2, "seconds": 190.0, "source": publish.sha256(source)},
+        {"what": "notebook 00", "cores": 1, "seconds": 99.0, "source": "of another version"},
+    ]
+    (folder / "processes.json").write_text(json.dumps({"whole": rows}))
+    cats, dogs = contents.entries(folder, folder / "processes.json")
+    assert (cats.name, cats.title, cats.subtitle) == ("00_cats", "Count the cats", "What cats cost, and why.")
+    assert cats.objectives == ("how to count", "why a long objective that takes two lines is one")
+    assert (cats.seconds, cats.memory_mb, cats.one_core, dogs.one_core) == (42, 1234, None, 290.0)
+    text = contents.page([cats, dogs])
+    assert "| [01_dogs](01_dogs.ipynb) | Count the dogs | 3 | 5 | 1.2 |" in text
+    assert "| [00_cats](00_cats.ipynb) | Count the cats | under 1 |  | 1.2 |" in text
+    assert "## [00 Count the cats](00_cats.ipynb)\n\nWhat cats cost, and why.\n\n- how to count\n- why a long" in text
+
+
+def test_the_readme_is_changed_between_the_marks_alone(folder: Path) -> None:
+    found = contents.entries(folder, folder / "none.json")
+    text = contents.readme(found, f"before\n\n{contents.BEGIN}old\n{contents.END}\n\nafter\n")
+    assert text.startswith(f"before\n\n{contents.BEGIN}") and text.endswith(f"{contents.END}\n\nafter\n")
+    assert "old" not in text and "| [00_cats](notebooks/00_cats.ipynb) | What cats cost, and why. | under 1 |" in text
+    assert contents.readme(found, text) == text
+
+
+def test_the_tables_of_the_course_are_up_to_date() -> None:
+    assert contents.main(["--check"]) == 0
+    linked = {line.split("](")[0][3:] for line in contents.PAGE.read_text().splitlines() if line.startswith("| [")}
+    assert linked == {path.stem for path in publish.sources()}
