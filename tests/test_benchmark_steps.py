@@ -73,7 +73,7 @@ def test_goals_are_judged_by_the_numbers():
     good, bad = steps._goals(found(4.0, 2.0, 300.0, 0.8)), steps._goals(found(4.4, 2.5, 310.0, 0.7))
     assert good.count("| met |") == 6 and bad.count("| missed |") == 6
     assert "| at most 2.10 x | 2.00 x | met |" in good and "| at least 6.00 x | 4.80 x | missed |" in bad
-    assert "1.67 times as fast, 5.0 times as fast" in good and "Reached is 2.00 times" in good
+    assert "would be 1.67 times as fast. Reached is 2.00 times" in good and "to be 2.00 times: EAR passes two" in good
 
 
 def test_slices_run_small_and_the_table_says_what_they_took():
