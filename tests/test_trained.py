@@ -69,7 +69,7 @@ def test_every_setting_has_its_own_run(task, trainings, tmp_path):
     swap = tiny_maker(tmp_path / "task")
     ear = EAR(layer=1)
     variants = [
-        {}, {"recipe": replace(RECIPE, learning_rate=2e-4)}, {"seed": 1}, {"oracle": True}, {"objective": Vanilla(2)},
+        {}, {"recipe": replace(RECIPE, learning_rate=2e-4)}, {"seed": 1}, {"objective": Vanilla(2)},
         {"encoder": encoder}, {"objective": ear, "maker": swap}, {"objective": ear, "maker": replace(swap, rate=0.9)},
         {"task": load_task(changed(tmp_path))},
     ]  # fmt: skip
@@ -85,6 +85,15 @@ def changed(tmp_path):
     path = folder / "train.en.tsv"
     path.write_text(path.read_text().replace("first\n", "second\n", 1))
     return folder
+
+
+def test_a_run_with_its_oracle_serves_where_none_was_asked_for(task, trainings):
+    with_oracle = run(task, oracle=True)
+    without = run(task)
+    assert len(trainings) == 1 and without.oracle == with_oracle.oracle
+    run(task, seed=1)
+    assert run(task, seed=1, oracle=True).oracle is not None
+    assert len(trainings) == 3, "but not the other way round"
 
 
 def test_a_broken_entry_is_trained_again(task, trainings, cache):
