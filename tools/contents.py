@@ -83,7 +83,7 @@ def page(found: list[Entry]) -> str:
         for one in found
     ]  # fmt: skip
     table = markdown_table(["notebook", "title", "minutes, two cores", "minutes, one core", "GB"], lines)
-    parts = [INTRO, table]
+    parts = [INTRO, table.replace("| --- | ---: |", "| --- | --- |", 1)]  # the second column is words
     for one in found:
         goals = "\n".join(f"- {goal}" for goal in one.objectives)
         parts.append(f"## [{one.name[:2]} {one.title}]({one.name}.ipynb)\n\n{one.subtitle}\n\n{goals}")
@@ -95,6 +95,7 @@ def readme(found: list[Entry], text: str) -> str:
     lines = [[f"[{one.name}](notebooks/{one.name}.ipynb)", one.subtitle, minutes(one.seconds)] for one in found]
     before, rest = text.split(BEGIN, 1)
     table = markdown_table(["notebook", "what it shows", "minutes on two cores"], lines)
+    table = table.replace("| --- | ---: |", "| --- | --- |", 1)  # the middle column is words
     return f"{before}{BEGIN}\n{table}\n\n{END}{rest.split(END, 1)[1]}"
 
 

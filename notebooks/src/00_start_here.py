@@ -13,6 +13,8 @@
 # %% [markdown]
 # # Start here: check your machine and take a short tour
 #
+# What runs on your machine, a short tour, and how to use the series.
+#
 # **What you will learn**
 # - what runs on this machine, and how long it takes;
 # - what a parallel task, a multilingual encoder and a sentence vector are, each on real data;
@@ -38,8 +40,7 @@
 # text alone. They swap words, which makes *virtual* sentences, and add three terms to the loss: **E**mbedding-Push,
 # **A**ttention-Pull and **R**obust targets (EAR). Does it work, and how would you know? By the end of the series you
 # can answer both, with numbers that you have computed yourself.
-
-# %% [markdown]
+#
 # ## Is this the right kernel?
 #
 # The next cell is the first one of every notebook. When all is well, it prints nothing. Otherwise it says in one
@@ -54,6 +55,9 @@ import os
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
+
+from xlt_tutorial.exercises import check
+from xlt_tutorial.quiz import quiz
 
 
 def say(text):
@@ -397,32 +401,40 @@ if "train" in tour.splits:
 # %% [markdown]
 # ## How the series is built
 #
-# | notebook | what it does | status |
-# |---|---|---|
-# | 00 Start here | what runs, and this tour | you are here |
-# | [01 The embedding cluster gap][01] | one encoder, fourteen languages, layer by layer | ready |
-# | [02 Zero-shot baseline][02] | train on English, test on thirteen others: the price | ready |
-# | 03 Virtual multilingual embeddings | make the second stream; what a swap does to meaning | planned |
-# | 04 Embedding push | the first term: idea, code, gradient, how it fails | planned |
-# | 05 Attention pull | the second term | planned |
-# | 06 Robust target | the third term | planned |
-# | 07 Full training | all together, and each subset of the terms | planned |
-# | 08 Alignment before and after | interactive maps | planned |
-# | 09 Measuring alignment honestly | which measure sees what | planned |
-# | 10 Real benchmarks | XNLI, PAWS-X, SIB-200, MASSIVE; larger encoders | planned |
+# | notebook | what it does |
+# |---|---|
+# | 00 Start here | what runs, and this tour (you are here) |
+# | [01 The embedding cluster gap][01] | one encoder, fourteen languages, layer by layer |
+# | [02 Zero-shot baseline][02] | train on English, test on thirteen others: the price |
+# | [03 Virtual multilingual embeddings][03] | make the second stream; what a swap does to meaning |
+# | [04 Embedding push][04] | the first term: idea, code, gradient, how it fails |
+# | [05 Attention pull][05] | the second term |
+# | [06 Robust target][06] | the third term |
+# | 07 Full training | all together, and each subset of the terms (in preparation) |
+# | 08 Alignment before and after | interactive maps (in preparation) |
+# | [09 Measuring alignment honestly][09] | which measure sees what |
+# | [10 Real benchmarks][10] | XNLI, PAWS-X, SIB-200, MASSIVE; larger encoders |
 #
 # Every notebook runs by itself: none needs what another has computed.
 #
 # [01]: 01_the_embedding_cluster_gap.ipynb
 #
 # [02]: 02_zero_shot_baseline.ipynb
-
-# %% [markdown]
+# [03]: 03_virtual_multilingual_embeddings.ipynb
+# [04]: 04_embedding_push.ipynb
+# [05]: 05_attention_pull.ipynb
+# [06]: 06_robust_target.ipynb
+# [09]: 09_measuring_alignment_honestly.ipynb
+# [10]: 10_real_benchmarks.ipynb
+#
 # ## How to work with it
 #
 # - **Predict first.** Where a cell says *predict before you run*, write your guess down. A wrong guess teaches most.
-# - **Exercises** stand at the end. Put your answer where `...` is and run the cell: it tells you whether it is right.
-#   A cell that you leave alone says that it is unfinished, and the notebook runs on.
+# - **Exercises** stand at the end. Put your answer where `...` is and run the cell. `check` tries your function on
+#   hidden cases, against the package's own. It says that it is right, or gives a hint for the mistake it has found. A
+#   cell that you leave alone says that it is unfinished, and the notebook runs on.
+# - **Questions** have letters. `quiz("name", ...)` asks; put a letter in place of the dots, and it says why that
+#   option is right, or why it is not. The wrong ones are worth a look too.
 # - **The package is the answer key.** Every function that a notebook explains is in the folder `xlt_tutorial`, short
 #   enough to read. `??retrieval` in a cell shows the source of a function.
 # - **Figures** are interactive here. On GitHub you see a picture, and the sentence below it says the same in words.
@@ -431,14 +443,13 @@ if "train" in tour.splits:
 # ## Use your own data, or another encoder
 #
 # | switch | value | example |
-# |---|---|---|
+# |---|---|
 # | `XLT_TASK` | `emoji`, or a folder of `<split>.<language>.tsv` files | `XLT_TASK=my_data make lab` |
 # | `XLT_ENCODER` | `e5-small`, `xlm-roberta-base`, a hub name or a folder | `XLT_ENCODER=mbert make lab` |
 # | `XLT_METHOD` | `vanilla` or `ear`, where a notebook trains | `XLT_METHOD=ear make lab` |
 #
 # Live cells follow the switches. Stored tables stay those of `emoji` and say so.
-
-# %% [markdown]
+#
 # ## Where things are kept
 #
 # - **Your runs**: `train(..., out="runs/my_run")` keeps checkpoints there; an interrupted run goes on with
@@ -446,8 +457,7 @@ if "train" in tour.splits:
 # - **The encoder's weights** are unpacked once, to `~/.cache/xlt_tutorial`, or to the folder that `XLT_CACHE` names.
 #   You may delete that folder at any time: it is made again.
 # - **This notebook** is written from a text file in `notebooks/src`. Save changes of your own under another name.
-
-# %% [markdown]
+#
 # ## If something fails
 #
 # 1. Read the last line of the error. It says what to type next.
@@ -483,36 +493,56 @@ else:
     print(f"{guess} gains {100 * gain[guess]:+.0f} points. The largest gain is {100 * gain.max():+.0f}, in {best}.")
 
 # %% [markdown]
-# **2. Write the measure.** Complete `share_of_hits`. You have `nearest` from above. The cell compares your number with
-# the package's own, in both directions.
+# **2. Write the sentence vector** of each text in a batch. `hidden` holds a vector for every position, `(texts,
+# positions, numbers)`. `mask` is `(texts, positions)`: 1 at a real piece, 0 at the padding that fills a short text up.
 
 
 # %%
-def share_of_hits(queries, keys):
-    """The share of rows whose nearest row of the other language is their translation, from 0 to 1."""
+def sentence_vector(hidden, mask):
+    """The mean over the real pieces of each text: (texts, numbers)."""
     ...
 
 
-english, other = vectors[tour.source][-1], vectors[OTHER][-1]
-mine = [share_of_hits(english, other), share_of_hits(other, english)]
-expected = list(retrieval(english, other).values())
-if None in mine:
-    print("Exercise 2 is unfinished: replace the dots with code that returns a number.")
-elif np.allclose(mine, expected):
-    print(f"Right: {mine[0]:.3f} from English, {mine[1]:.3f} to English.")
-elif np.allclose(mine, np.multiply(expected, len(english))):
-    print("You return the number of hits. Divide it by the number of rows.")
-else:
-    print(
-        f"Not yet: you return {mine}, expected is {expected}. A hit in row i is a nearest row with the same number i."
-    )
+check("sentence_vector", sentence_vector)
 
 # %% [markdown]
-# **3. Look again.** Set `LAYER` to 6 and then to 12 in *A first alignment map*. What happens to kNN mixing? Does the
-# picture change as much as the number does?
+# **3. Write the measure.** Complete `hit_share`, which is P@1 in one direction. You have `nearest` from above, or you
+# can do without it.
+
+
+# %%
+def hit_share(queries, keys):
+    """The share of rows whose nearest row of the other language has the same number, from 0 to 1."""
+    ...
+
+
+check("hit_share", hit_share)
+
+# %% [markdown]
+# **4. Guess blindly.** Above, some misses had the label of what was asked for. What would blind guesses give? An item
+# is drawn at random, and an answer at random among the *other* items. Write the chance that both have one label.
+
+
+# %%
+def label_chance(labels):
+    """The chance that another item, drawn blindly, has the same label; labels is a list of whole numbers from 0 on."""
+    ...
+
+
+check("label_chance", label_chance)
+
+# %% [markdown]
+# **5. Look again.** Set `LAYER` to 6 and then to 12 in *A first alignment map*. What happens to kNN mixing? Does the
+# picture change as much as the number does? Then set the 40 in *A smaller task* to 160, and run all again. Which way
+# does P@1 move, and why?
 #
-# **4. Ask harder.** Set the 40 in *A smaller task* to 160, and run all again. Which way does P@1 move, and why? (Think
-# of what a guess would hit.)
+# **6. Two questions.** Put a letter in place of the dots.
+
+# %%
+display(
+    quiz("zero_shot", ...),
+    quiz("flat_map", ...),
+)
 
 # %% [markdown]
 # ## Further reading

@@ -40,8 +40,10 @@ from scipy.stats import spearmanr
 
 from xlt_tutorial import align, load_encoder, load_task, sentence_vectors
 from xlt_tutorial.alignment import gap_ratio, knn_mixing, language_probe, pooled_layers, retrieval, silhouettes
+from xlt_tutorial.exercises import check
 from xlt_tutorial.figures import alignment_map, layer_curves, layer_map, show
 from xlt_tutorial.projection import map_points, project
+from xlt_tutorial.quiz import quiz
 from xlt_tutorial.styles import language_name
 
 TASK = os.environ.get("XLT_TASK", "emoji")
@@ -228,8 +230,6 @@ maps = {
     name: {layer: map_points(project(drawn(layer), method), task, SPLIT, rows=chosen) for layer in LAYERS}
     for name, method in (("UMAP", "umap"), ("PCA", "pca"))
 }
-
-# %%
 mixing = {layer: np.mean(list(knn_mixing(drawn(layer)).values())) for layer in LAYERS}
 least, most = min(mixing, key=mixing.get), max(mixing, key=mixing.get)
 show(
@@ -541,8 +541,7 @@ show(
 # gradient is made of the class means alone. Centring makes all of these equal, so the probe has nowhere to go,
 # whatever the clouds look like. It *must* fail, by construction, just as the gap ratio must be 0. kNN mixing is not
 # bound to centres: above, it said how much is left.
-
-# %% [markdown]
+#
 # ## All measures on one page
 
 # %%
@@ -591,10 +590,9 @@ facts = pd.DataFrame(
         for code in TARGETS
     }
 ).T.sort_values("P@1", ascending=False)
-facts.rename(index=language_name).round(2)
+display(facts.rename(index=language_name).round(2))
 
 
-# %%
 def script(code):
     """Latin, or not: the share of letters below U+0250."""
     letters = [letter for name in task.texts(SPLIT, code) for letter in name if letter.isalpha()]
@@ -661,8 +659,7 @@ if "train" in task.splits:
 # - Centring removes a shift for free. What is left after it is the harder part of the gap.
 # - No target-language label was used here. But means and maps were computed from target *texts*: that describes an
 #   encoder, and would not be allowed inside a zero-shot method.
-
-# %% [markdown]
+#
 # ## Exercises
 #
 # **1. Predict.** We add one and the same random vector to all points of one language. Which measures will change? Write
@@ -696,8 +693,7 @@ else:
         print(f"{name:12} {before[name]:.3f} -> {now[name]:.3f}   {verdict}")
 
 # %% [markdown]
-# **2. Write the gap ratio** for two clouds of shape `(items, width)`, from the formula, without looking up. The cell
-# compares it with the package on random clouds.
+# **2. Write the gap ratio** for two clouds of shape `(items, width)`, from the formula, without looking up.
 
 
 # %%
@@ -706,45 +702,56 @@ def my_gap_ratio(source, target):
     ...
 
 
-rng = np.random.default_rng(0)
-one, two = rng.normal(size=(50, 8)), 3 * rng.normal(size=(50, 8)) + 2
-mine, expected = my_gap_ratio(one, two), gap_ratio(one, two)
-distance, variances = np.linalg.norm(one.mean(0) - two.mean(0)), np.array([one.var(0).sum(), two.var(0).sum()])
-if mine is None:
-    print("Exercise 2 is unfinished: replace the dots with code that returns a number.")
-elif np.isclose(mine, expected):
-    print(f"Right: {expected:.4f}.")
-elif np.isclose(mine, expected * np.sqrt(one.shape[1])):
-    print("You take the mean over the coordinates; the total variance is their sum.")
-elif np.isclose(mine, distance / np.mean(variances)) or np.isclose(mine, expected**2):
-    print("A root is missing: the distance is not squared, and the mean variance stands under a root.")
-elif np.isclose(mine, distance / np.mean(np.sqrt(variances))):
-    print("Close: take the mean of the two variances first, and the root of it then.")
-else:
-    print(f"Not yet: {mine}, expected {expected:.4f}.")
+check("gap_ratio", my_gap_ratio)
 
 # %% [markdown]
-# **3. Explore.** Leave out the special tokens `<s>` and `</s>` when you take the mean: set their mask to 0. Does the
-# gap ratio at layer 0 grow or shrink? Why? (They are the same in every language, and weigh more in a short text than in
-# a long one.) Write the function; the cell compares.
+# **3. Write kNN mixing** for any number of languages. Above, the code knew that there were two. `clouds` maps each
+# language to an array `(items, width)`, all of one shape; the answer maps each language to its mixing.
 
 
 # %%
-def without_specials(batch):
-    """The same batch, with attention_mask 0 at the first and at the last real token of every row."""
+def my_knn_mixing(clouds, k):
+    """For each language, the share of other languages among the k nearest, over that of full mixing."""
     ...
 
 
-pairs = {}
-for code in (SOURCE, OTHER):
-    plain = tokenizer(task.texts(SPLIT, code)[:200], padding=True, truncation=True, return_tensors="pt")
-    pairs[code] = (plain, without_specials(plain))
-if pairs[SOURCE][1] is None:
-    print("Exercise 3 is unfinished: return the batch with a changed attention_mask.")
-else:
-    with torch.inference_mode():
-        found = [[pooled_layers(model, pairs[code][kind], [0])[0].numpy() for code in pairs] for kind in (0, 1)]
-    print(f"Gap ratio at layer 0: {gap_ratio(*found[0]):.3f} with special tokens, {gap_ratio(*found[1]):.3f} without.")
+check("knn_mixing", my_knn_mixing)
+
+# %% [markdown]
+# **4. Leave out the special tokens** `<s>` and `</s>` when you take the mean. They are the same in every language, and
+# weigh more in a short text than in a long one. Return the mask with 0 at the first and at the last *real* token of
+# every row. *Predict before you run*: will the gap ratio at layer 0 grow or shrink? When your function is right, the
+# cell tells.
+
+
+# %%
+def without_specials(mask):
+    """The attention mask, (texts, positions), padded on the right, without the first and the last real token."""
+    ...
+
+
+verdict = check("without_specials", without_specials)
+if verdict:
+    clouds = {"with": [], "without": []}
+    for code in (SOURCE, OTHER):
+        batch = tokenizer(task.texts(SPLIT, code)[:200], padding=True, truncation=True, return_tensors="pt")
+        masks = {"with": batch["attention_mask"], "without": without_specials(batch["attention_mask"])}
+        with torch.inference_mode():
+            for kind, mask in masks.items():
+                clouds[kind].append(pooled_layers(model, {**batch, "attention_mask": mask}, [0])[0].numpy())
+    print({f"gap ratio at layer 0, {kind} special tokens": round(gap_ratio(*two), 3) for kind, two in clouds.items()})
+verdict
+
+# %% [markdown]
+# **5. Four questions.** Put a letter in place of the dots.
+
+# %%
+display(
+    quiz("own_turn", ...),
+    quiz("far_clusters", ...),
+    quiz("blind_probe", ...),
+    quiz("high_cosine", ...),
+)
 
 # %% [markdown]
 # ## Further reading

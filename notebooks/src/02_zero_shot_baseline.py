@@ -55,9 +55,12 @@ from xlt_tutorial import (
 )
 from xlt_tutorial.batching import collate, encode_rows
 from xlt_tutorial.evaluation import predict
+from xlt_tutorial.exercises import check
 from xlt_tutorial.figures import language_bars, loss_history, show
 from xlt_tutorial.objectives import make_objective
+from xlt_tutorial.quiz import quiz
 from xlt_tutorial.styles import language_name
+from xlt_tutorial.trained import trained
 
 TASK = os.environ.get("XLT_TASK", "emoji")
 ENCODER = os.environ.get("XLT_ENCODER", "e5-small")
@@ -190,11 +193,12 @@ del by_hand, optimizer, logits, probabilities, right, loss, again
 # `train` does the same in a loop: warm-up and decay of the learning rate, clipping, batches of like length, one row
 # of history a step. `select="source"` keeps the epoch that is best on the English dev items. `oracle=True` also
 # writes down which epoch the *target* languages would have chosen. It changes nothing about the model, and we look at
-# it later.
+# it later. We call it through `trained`, which keeps a finished run on disk: run this notebook again, or open one that
+# builds on it, and the run is read instead.
 
 # %%
 recipe = Recipe(select="source", share_every=0 if METHOD == "vanilla" else 10)
-run = train(task, encoder, objective, maker, recipe, seed=SEEDS[0], oracle=True)
+run = trained(task, encoder, objective, maker, recipe, seed=SEEDS[0], oracle=True)
 say(
     f"{len(run.history)} steps in {run.seconds:.0f} seconds (scoring every epoch for the oracle included). "
     f"Kept: step {run.selected['step']}, with {run.selected['accuracy']:.1%} on {run.selected['n']} English items."
@@ -383,7 +387,7 @@ say(
 # %%
 means, sources = {SEEDS[0]: scores.target_mean}, {SEEDS[0]: scores.accuracy[SOURCE]}
 for seed in SEEDS[1:]:
-    other = evaluate(train(task, encoder, objective, maker, recipe, seed).model, encoder.tokenizer, task)
+    other = evaluate(trained(task, encoder, objective, maker, recipe, seed).model, encoder.tokenizer, task)
     means[seed], sources[seed] = other.target_mean, other.accuracy[SOURCE]
 display(pd.DataFrame({language_name(SOURCE): sources, "target mean": means}).rename_axis("seed").map("{:.1%}".format))
 values = np.array(list(means.values()))
@@ -468,33 +472,78 @@ def my_target_mean(accuracy, source):
     ...
 
 
-mine = my_target_mean(scores.accuracy, SOURCE)
-if mine is None:
-    print("Exercise 2 is unfinished: replace the dots with code that returns a number.")
-elif np.isclose(mine, scores.target_mean):
-    print(f"Right: {mine:.4f}.")
-elif np.isclose(mine, np.mean(list(scores.accuracy.values()))):
-    print("The source language is in your mean: leave it out.")
-else:
-    print(f"Not yet: {mine}, expected {scores.target_mean:.4f}.")
+check("target_mean", my_target_mean)
 
 # %% [markdown]
-# **3. Explore.** The Wilson interval treats items as independent draws, and asks about one language. For the *gap*
-# the same items are answered twice, so pair them: draw items with replacement, and take the gap of each draw. Is the
-# interval of the gap narrower than you would guess from the two intervals in the figure? Replace the dots.
+# **3. Keep an epoch.** `run.epochs` holds one row an epoch, as below: its step, and what it scores on English dev, on
+# each target and on average over them. Write the rule that a zero-shot method may follow: return the `step` of the
+# epoch to keep, the first one where several are equally good.
+
+# %%
+pd.DataFrame(run.epochs).drop(columns="targets").round(3)
 
 
 # %%
-def gap_interval(english, other, draws=2000, seed=0):
-    """The 2.5 % and 97.5 % points of the gap over bootstrap draws of items."""
+def select_epoch(epochs):
+    """The step to keep; each row has "step", "source", "target_mean" and "targets" (language -> accuracy)."""
     ...
 
 
-found = gap_interval(scores.correct[SOURCE], scores.correct[worst])
-if found is None:
-    print("Exercise 3 is unfinished: use rng.integers to draw items, and np.quantile at the end.")
-else:
-    print(f"{language_name(worst)}: gap {scores.gap[worst]:.1%}, 95 % interval {found[0]:.1%} to {found[1]:.1%}.")
+verdict = check("select_epoch", select_epoch)
+if verdict:
+    print(f"You keep step {select_epoch(run.epochs)}; the package has kept step {run.selected['step']}.")
+verdict
+
+# %% [markdown]
+# **4. How sure is a gap?** The Wilson interval treats items as independent draws, and asks about one language. For the
+# *gap* the same items are answered twice, so pair them. Each row of `draws` holds the numbers of items drawn with
+# replacement: take the gap of each draw, and return the 2.5 % and the 97.5 % point of all these gaps. When your
+# function is right, the cell compares it with what the two Wilson intervals would make you think.
+
+
+# %%
+def gap_interval(english, other, draws):
+    """english, other: (items,) booleans, right or not; draws: (draws, items) whole numbers. Returns (low, high)."""
+    ...
+
+
+verdict = check("gap_interval", gap_interval)
+if verdict:
+    drawn = np.random.default_rng(0).integers(len(english_right), size=(2000, len(english_right)))
+    low, high = gap_interval(english_right, scores.correct[worst], drawn)
+    apart = intervals[SOURCE][0] - intervals[worst][1], intervals[SOURCE][1] - intervals[worst][0]
+    print(f"{language_name(worst)}: gap {scores.gap[worst]:.1%}, 95 % interval {low:.1%} to {high:.1%},")
+    print(f"{high - low:.1%} wide; from end to end of the two Wilson intervals it would be {apart[1] - apart[0]:.1%}.")
+verdict
+
+# %% [markdown]
+# **5. Could it be chance?** Take the items that are right in exactly one of two languages. Were both languages
+# equally easy, each of these items would be a toss of a fair coin. Return the chance of a split at least as uneven as
+# the one observed, in either direction. (`scipy.stats.binomtest` is allowed. No case is without such items.)
+
+
+# %%
+def paired_p(english, other):
+    """The two-sided p-value of a sign test on paired answers; english, other: (items,) booleans, right or not."""
+    ...
+
+
+check("paired_p", paired_p)
+
+# %% [markdown]
+# **6. Four questions.** Put a letter in place of the dots.
+
+# %%
+quiz("target_dev", ...)
+
+# %%
+quiz("siblings", ...)
+
+# %%
+quiz("one_seed", ...)
+
+# %%
+quiz("oracle_gain", ...)
 
 # %% [markdown]
 # ## Further reading
