@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import statistics
@@ -10,13 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from ctypes import CDLL
 from pathlib import Path
 from typing import Any
 
-from xlt_tutorial.doctor import machine, versions
 from xlt_tutorial.files import write_whole
+from xlt_tutorial.system import machine, release_memory, versions
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROOT = RESULTS.parent.parent
@@ -51,20 +48,13 @@ def medians(
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
     """Return the seconds that a call took, and its peak of resident memory above what was held before, in MB."""
-    rest()
+    release_memory()  # a peak shall not stand on the last one's ruins
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     start = time.perf_counter()
     call()
     took = time.perf_counter() - start
     return took, _memory("VmHWM") - before
-
-
-def rest() -> None:
-    """Give freed memory back to the system, so that a peak does not stand on the last one's ruins."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        CDLL("libc.so.6").malloc_trim(0)
 
 
 def resident_mb() -> float:

@@ -16,8 +16,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from benchmarks import measure, tables
-from xlt_tutorial.doctor import versions
 from xlt_tutorial.statistics import markdown_table
+from xlt_tutorial.system import versions
 
 sys.path.insert(0, str(measure.ROOT / "tools"))
 import publish

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from benchmarks.measure import rest
 from xlt_tutorial.batching import TwoStreamBatches, encode_rows
 from xlt_tutorial.encoders import Classifier, Encoder, load_encoder
 from xlt_tutorial.objectives import Vanilla
 from xlt_tutorial.statistics import markdown_table
+from xlt_tutorial.system import release_memory
 from xlt_tutorial.tasks import ParallelTask, load_task
 from xlt_tutorial.training import Recipe, train
 
@@ -67,12 +67,12 @@ def run(small: bool = False) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"xlt_tutorial": [], "Trainer": []}
     losses: dict[str, float] = {}
     for turn in range(2 if small else 4):
-        rest()
+        release_memory()
         run = train(task, encoder, Vanilla(1), recipe=recipe, progress=False)
         losses["xlt_tutorial"] = statistics.fmean(row["loss"] for row in run.history)
         steps, took = len(run.history), {"xlt_tutorial": run.seconds}
         del run
-        rest()
+        release_memory()
         losses["Trainer"], took["Trainer"] = _by_trainer(task, encoder, recipe)
         if turn:  # the first round warms up
             for name, value in took.items():

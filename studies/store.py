@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from studies.grids import STUDIES, data_folder
-from xlt_tutorial.doctor import machine, versions
 from xlt_tutorial.files import write_json
 from xlt_tutorial.stored import FORMAT, RESULTS, stored
+from xlt_tutorial.system import machine, versions
 
 KEPT = ("selected", "correct", "gradient_shares", "forwards", "steps", "seconds")
 

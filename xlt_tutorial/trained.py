@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlt_tutorial.caching import content_hash, keep, kept, model_hash
-from xlt_tutorial.doctor import versions
 from xlt_tutorial.encoders import Classifier, Encoder
+from xlt_tutorial.system import versions
 from xlt_tutorial.training import Recipe, Run, run_settings, train
 
 if TYPE_CHECKING:

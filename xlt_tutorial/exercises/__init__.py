@@ -29,7 +29,7 @@ from xlt_tutorial.errors import unknown
 from xlt_tutorial.exercises.values import difference, factor, plain, same, tensors
 
 # Modules of this folder, each with a table EXERCISES by name.
-TOPICS = ("gap", "scores", "losses", "swaps", "alignment", "robust", "benchmarks")
+TOPICS = ("gap", "scores", "losses", "swaps", "alignment", "robust", "training", "maps", "benchmarks")
 
 DOTS = "Replace the dots with your code and run this cell again."
 IN_PLACE = "It changes its arguments in place; the caller still needs them. Work on new tensors, arrays or lists."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from xlt_tutorial.doctor import machine, versions
+from xlt_tutorial.system import machine, versions
 from xlt_tutorial.widgets.make import make_maps
 from xlt_tutorial.widgets.stored import FOLDER, Maps, MapsError, read_maps
 

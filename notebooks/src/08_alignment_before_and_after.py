@@ -69,7 +69,7 @@ def say(text):
 
 # %%
 if RECOMPUTE:
-    from xlt_tutorial.doctor import machine, versions
+    from xlt_tutorial.system import machine, versions
     from xlt_tutorial.widgets.make import make_maps
 
     facts = {"versions": versions(), "platform": machine()}

@@ -44,19 +44,19 @@ from IPython.display import Markdown, display
 from xlt_tutorial import evaluate
 from xlt_tutorial.ablation import SETTINGS, TERMS, main_effects
 from xlt_tutorial.compare import common_answers, gain_figure, unpacked
-from xlt_tutorial.doctor import versions
 from xlt_tutorial.errors import XltError
 from xlt_tutorial.exercises import check
 from xlt_tutorial.experiment import Setting, prepare
 from xlt_tutorial.figures import language_bars, loss_history, show
-from xlt_tutorial.grid import effects_scene, grid_figure, summary_scene
-from xlt_tutorial.playground import grid_playground, toy_playground
 from xlt_tutorial.quiz import quiz
 from xlt_tutorial.statistics import gain_interval
 from xlt_tutorial.stored import accuracies, stored, study_summary
 from xlt_tutorial.styles import language_name
+from xlt_tutorial.system import versions
 from xlt_tutorial.trained import trained
 from xlt_tutorial.training import Recipe
+from xlt_tutorial.widgets.grid import effects_scene, grid_figure, summary_scene
+from xlt_tutorial.widgets.playground import grid_playground, toy_playground
 
 TASK = os.environ.get("XLT_TASK", "emoji")
 ENCODER = os.environ.get("XLT_ENCODER", "e5-small")

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xlt_tutorial import grid as module
-from xlt_tutorial import playground, toy
-from xlt_tutorial.grid import (
+from xlt_tutorial.statistics import gain_interval, summary
+from xlt_tutorial.stored import FORMAT
+from xlt_tutorial.widgets import grid as module
+from xlt_tutorial.widgets import playground, toy
+from xlt_tutorial.widgets.grid import (
     MEAN,
     Grid,
     GridView,
@@ -27,10 +29,8 @@ from xlt_tutorial.grid import (
     scene,
     summary_scene,
 )
-from xlt_tutorial.playground import grid_playground, toy_playground
-from xlt_tutorial.statistics import gain_interval, summary
-from xlt_tutorial.stored import FORMAT
-from xlt_tutorial.toy import CLASSES, EDGE, RATE, TOKENS, Dials, Toy, toy_after, toy_figure, toy_told, turned
+from xlt_tutorial.widgets.playground import grid_playground, toy_playground
+from xlt_tutorial.widgets.toy import CLASSES, EDGE, RATE, TOKENS, Dials, Toy, toy_after, toy_figure, toy_told, turned
 
 LANGUAGES = ("en", "de", "ja", "ar")
 PLOTLY = "application/vnd.plotly.v1+json"

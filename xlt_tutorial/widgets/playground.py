@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from xlt_tutorial.ablation import SETTINGS
-from xlt_tutorial.grid import (
+from xlt_tutorial.styles import language_name
+from xlt_tutorial.widgets.grid import (
     MEAN,
     Grid,
     adjusted,
@@ -26,8 +27,8 @@ from xlt_tutorial.grid import (
     read_grid,
     scene,
 )
-from xlt_tutorial.styles import language_name
-from xlt_tutorial.toy import (
+from xlt_tutorial.widgets.tables import message_html
+from xlt_tutorial.widgets.toy import (
     ALPHAS,
     BETAS,
     CLASSES,
@@ -41,7 +42,6 @@ from xlt_tutorial.toy import (
     toy_traces,
     turned,
 )
-from xlt_tutorial.widgets.tables import message_html
 
 INTERVAL = 50  # milliseconds that the browser waits between two frames
 STAND_IN = (("as published", Dials()), ("alpha 1", Dials(alpha=1.0)), ("alpha 10, hinge", Dials(10.0, push="hinge")))
