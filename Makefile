@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test test-notebooks notebooks bench lint format types clean
+.PHONY: help setup lab demo test test-notebooks notebooks badges bench lint format types clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ test-notebooks: $(STAMP) ## run every notebook once from its source
 notebooks: $(STAMP) ## execute the sources and publish the notebooks
 	$(BIN)/python tools/publish.py $(ARGS)
 	$(BIN)/python tools/contents.py
+
+badges: $(STAMP) ## say where the course lives: make badges REPO=owner/name TAG=v0.1.0
+	$(BIN)/python tools/badges.py $(if $(REPO),--repo $(REPO)) $(if $(TAG),--tag $(TAG)) $(ARGS)
 
 bench: $(STAMP) ## measure speed and memory: writes benchmarks/results and docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from studies.grids import STUDIES, data_folder
+from xlt_tutorial.compare import item_groups
 from xlt_tutorial.files import write_json
 from xlt_tutorial.stored import FORMAT, RESULTS, stored
 from xlt_tutorial.system import machine, versions
@@ -21,6 +24,8 @@ def export(name: str, runs: Mapping[str, Mapping[int, Mapping[str, Any]]], folde
     content: dict[str, Any] = {"format": FORMAT, "question": STUDIES[name].question}
     content |= {key: some[key] for key in ("versions", "platform")}
     content["settings"] = {key: _portable(setting.as_dict()) for key, setting in STUDIES[name].settings.items()}
+    if groups := item_groups(next(iter(STUDIES[name].settings.values()))):
+        content["groups"] = np.unique(groups, return_inverse=True)[1].tolist()
     content["runs"] = {
         key: {str(seed): _small(result) for seed, result in seeds.items()} for key, seeds in runs.items()
     }

@@ -169,5 +169,17 @@ def test_the_command(home, tmp_path):  # noqa: F811
     )
     assert done.exit_code == 0, done.output
     assert "**ear-R** against **vanilla**" in done.output and "**rdrop** against **vanilla**" in done.output
+    steps = {}
+    for text, copies in (("setting.json", 1), ("often.json", 2)):
+        setting = Setting.from_file(config)
+        path = tmp_path / text
+        path.write_text(json.dumps(replace(setting, encoder="nowhere", options={"copies": copies}).as_dict()))
+        done = invoke("compare", "--methods", "ear-R", "--seeds", "0", "--config", path, "--encoder", home / "encoder",
+                      "--no-oracle", "--out", tmp_path / f"out-{copies}")  # fmt: skip
+        assert done.exit_code == 0, done.output
+        for result in (tmp_path / f"out-{copies}").glob("*/result.json"):
+            steps.setdefault(copies, set()).add(json.loads(result.read_text())["steps"])
+    assert all(len(found) == 1 for found in steps.values()), "every method takes the same steps"
+    assert steps[2] == {2 * next(iter(steps[1]))}
     wrong = invoke("compare", "--methods", "eer", "--out", tmp_path / "out")
     assert wrong.exit_code == 1 and 'Unknown method "eer"' in wrong.output

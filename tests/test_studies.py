@@ -23,7 +23,7 @@ from xlt_tutorial.errors import XltError
 from xlt_tutorial.evaluation import predict
 from xlt_tutorial.experiment import Setting
 from xlt_tutorial.perturb import NeighbourSwap
-from xlt_tutorial.stored import RESULTS
+from xlt_tutorial.stored import RESULTS, study_summary
 from xlt_tutorial.stored import stored as stored_study
 from xlt_tutorial.training import Recipe
 
@@ -84,6 +84,19 @@ def test_what_is_stored_is_not_run_again(study, monkeypatch):
     path.write_text(json.dumps(stored))
     runner.run_study("tiny", study / "runs", study / "results")
     assert ran == [("ear (robust)", 0), ("ear (robust)", 1), ("vanilla", 2)]
+
+
+def test_rows_of_one_premise_are_stored_as_a_group_and_resampled_together(study, monkeypatch):
+    stored = stored_study("tiny", study / "results")
+    assert "groups" not in stored
+    items = len(stored["runs"]["vanilla"]["0"]["correct"]["en"])
+    monkeypatch.setattr(store, "item_groups", lambda setting: [f"premise {i // 2}" for i in range(items)][::-1])
+    runs = store.finished("tiny", study / "results")
+    store.export("tiny", runs, study / "grouped")
+    grouped = stored_study("tiny", study / "grouped")
+    assert len(grouped["groups"]) == items and len(set(grouped["groups"])) == -(-items // 2)
+    assert all(a == b for a, b in zip(grouped["groups"][-2::-2], grouped["groups"][::-2], strict=False))
+    assert study_summary(stored)["n_groups"] == items and study_summary(grouped)["n_groups"] == -(-items // 2)
 
 
 def test_a_study_that_cannot_be_read_says_what_makes_it(study):

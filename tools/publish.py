@@ -4,7 +4,7 @@
 those of its source, and keeps the outputs that this code made.
 
 A source is ``notebooks/src/NN_name.py`` in jupytext's py:percent. The cell of ``_first_cell.py`` is put before its
-first code cell, so no source holds it. Each source runs in a fresh kernel of this interpreter, in ``notebooks``, with
+first code cell, and the links of ``badges`` under its title, so no source holds them. Each source runs in a fresh kernel of this interpreter, in ``notebooks``, with
 ``XLT_PUBLISH=1`` (``figures.show`` then adds PNGs, with kaleido and a chromium) and without the readers' switches.
 Published are outputs without widgets, progress bars and paths of this machine; a cell's id follows from its content, so
 that a new run makes a small diff. Nothing is written where a cell fails, a figure has no PNG, or the file would be over
@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import badges
 import jupytext
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
@@ -68,9 +69,10 @@ def sha256(source: Path) -> str:
 
 
 def read_source(source: Path) -> NotebookNode:
-    """Return the notebook of a source, unexecuted, with the common first cell before its first code cell."""
+    """Return the notebook of a source, unexecuted, with the common first cell before its first code cell, and links."""
     notebook = jupytext.read(source, fmt="py:percent")
     first = nbformat.v4.new_code_cell(source.with_name("_first_cell.py").read_text(encoding="utf-8").rstrip("\n"))
+    first.metadata["tags"] = [badges.TAG]
     kinds = [cell.cell_type for cell in notebook.cells]
     if "code" not in kinds or any(cell.source == first.source for cell in notebook.cells):
         raise PublishError("it has no code cell, or holds the common first cell itself, which is put in here")
@@ -81,6 +83,7 @@ def read_source(source: Path) -> NotebookNode:
         seen[digest] += 1
         cell.id = f"{digest}-{seen[digest]}"
         cell.metadata = NotebookNode({key: value for key, value in cell.metadata.items() if key == "tags"})
+    badges.Home.read().place(notebook, source.stem)  # after the ids, which do not follow where the course lives
     notebook.metadata = nbformat.from_dict(METADATA)
     return notebook
 
@@ -170,7 +173,9 @@ def publish_prose(source: Path) -> None:
     made = {cell.id: cell for cell in published.cells if cell.cell_type == "code"}
     if [cell.id for cell in fresh.cells if cell.cell_type == "code"] != list(made):
         raise PublishError("its code has changed since it was run: publish it without --prose")
-    fresh.cells = [made.get(cell.id, cell) for cell in fresh.cells]
+    for cell in fresh.cells:
+        if cell.cell_type == "code":
+            cell.update({key: made[cell.id][key] for key in ("outputs", "execution_count")})
     cost = {key: value for key, value in published.metadata["xlt"].items() if key != "source_sha256"}
     fresh.metadata = nbformat.from_dict(METADATA | {"xlt": {"source_sha256": sha256(source), **cost}})
     write(fresh, target)

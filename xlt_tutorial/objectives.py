@@ -32,7 +32,7 @@ class Objective:
         weights: Weight of each term.
         streams: 1 for the original sentences alone, 2 for the stacked streams.
         virtual: Whether the second stream is made by a maker (else it repeats the first).
-        copies: Virtual copies of each sentence in an epoch.
+        copies: Times that an epoch visits each sentence, every time with another virtual copy where there are such.
         pad_to: Fixed width of every batch, or ``None``.
         forwards: Forwards of one stream's sentences in a step: what a step costs, beside its one backward of the loss.
         adaptive: Whether its weights follow the gradients, so that these must be measured (``Recipe.share_every``).
@@ -42,9 +42,14 @@ class Objective:
     weights: dict[str, float]
     streams = 1
     virtual = False
-    copies = 1
+    copies: int
     pad_to: int | None = None
     adaptive = False
+
+    def __init__(self, copies: int = 1) -> None:
+        if copies < 1:
+            raise XltError(f"copies is {copies}; it must be 1 or more.")
+        self.copies = copies
 
     def __call__(self, model: Classifier, batch: Batch) -> dict[str, Tensor]:
         """Return the unweighted terms of one batch, each a scalar."""
@@ -87,13 +92,15 @@ class Vanilla(Objective):
 
     Args:
         passes: 1, or 2 for the compute-matched control of two-stream methods.
+        copies: Visits of a sentence in an epoch.
 
     Relations:
         ``Vanilla(passes=2)`` does the work of ``EAR`` (forwards, backward, steps) without any of its terms; it is EAR
         with all three of them switched off.
     """
 
-    def __init__(self, passes: int = 1) -> None:
+    def __init__(self, passes: int = 1, copies: int = 1) -> None:
+        super().__init__(copies)
         if passes not in (1, 2):
             raise unknown("number of passes", passes, (1, 2))  # type: ignore[arg-type]
         self.name = "vanilla" if passes == 1 else "vanilla-matched"
@@ -146,13 +153,12 @@ class EAR(Objective):
         pad_to: int | None = None,
         consistency: float = 0.0,
     ) -> None:
+        super().__init__(copies)
         if consistency < 0:
             raise XltError(f"consistency is {consistency}; it must be 0 (none) or more.")
         self.push, self.pull = _form("push", push, PUSH_FORMS), _form("pull", pull, PULL_FORMS)
         self.robust, self.layer, self.margin, self.pad_to = robust, layer, margin, pad_to
-        if copies < 1:
-            raise XltError(f"copies is {copies}; it must be 1 or more.")
-        self.copies, self.streams = copies, 2
+        self.streams = 2
         self.consistency = consistency
         self.virtual = bool(self.push or self.pull or robust or consistency)
         weights = {"robust": 1.0 if robust else None, "push": alpha if self.push else None}
@@ -271,6 +277,9 @@ class NormalisedEAR(EAR):
 class RSDA(EAR):
     """Robust training by augmented data: ``loss = CE(f(x), y) + CE(f(x'), y)``, x' from any maker.
 
+    Args:
+        copies: Visits of a sentence in an epoch, each with another x'.
+
     Cost: one forward of two streams and its backward.
 
     References:
@@ -294,6 +303,7 @@ class RSRP(Objective):
 
     Args:
         radius: In units of that mean norm.
+        copies: Visits of a sentence in an epoch.
 
     Cost: one forward of two streams and its backward.
 
@@ -306,7 +316,8 @@ class RSRP(Objective):
 
     streams = 2
 
-    def __init__(self, radius: float = 0.1) -> None:
+    def __init__(self, radius: float = 0.1, copies: int = 1) -> None:
+        super().__init__(copies)
         if not radius > 0:
             raise XltError(f"radius is {radius}; it must be above 0.")
         self.name, self.radius, self.weights = "rsrp", radius, {"ce": 1.0, "robust": 1.0}
@@ -345,6 +356,7 @@ class Adversarial(RSRP):
         radius: In units of the mean norm of the batch's word embeddings.
         steps: Steps of the ascent.
         rate: Length of a step in radii.
+        copies: Visits of a sentence in an epoch.
 
     Cost: one forward of two streams and its backward, and for each step of the ascent a forward and a backward of one
     stream more.
@@ -357,8 +369,8 @@ class Adversarial(RSRP):
         ``steps=0`` is ``RSRP``.
     """
 
-    def __init__(self, radius: float = 0.1, steps: int = 1, rate: float = 1.0) -> None:
-        super().__init__(radius)
+    def __init__(self, radius: float = 0.1, steps: int = 1, rate: float = 1.0, copies: int = 1) -> None:
+        super().__init__(radius, copies)
         if steps < 0 or not rate > 0:
             raise XltError(f"steps is {steps} and rate {rate}; give 0 steps or more, and a rate above 0.")
         self.name, self.steps, self.rate = "adversarial", steps, rate
@@ -389,6 +401,7 @@ class RDrop(Objective):
 
     Args:
         alpha: Weight of the divergence.
+        copies: Visits of a sentence in an epoch.
 
     Cost: one forward of two streams and its backward.
 
@@ -402,7 +415,8 @@ class RDrop(Objective):
 
     streams = 2
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0, copies: int = 1) -> None:
+        super().__init__(copies)
         if not alpha > 0:
             raise XltError(f"alpha is {alpha}; it must be above 0.")
         self.name, self.weights = "rdrop", {"ce": 1.0, "second_pass": 1.0, "kl": alpha}

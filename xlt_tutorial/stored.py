@@ -23,7 +23,8 @@ def stored(name: str, folder: Path = RESULTS) -> dict[str, Any]:
         folder: Where the studies are.
 
     Returns:
-        ``question``, ``versions``, ``platform`` and, for a grid, ``settings`` by name and ``runs``
+        ``question``, ``versions``, ``platform`` and, for a grid, ``settings`` by name, ``groups`` (a number for each
+        test item, where items share a text such as XNLI's premise) and ``runs``
         ``{setting: {seed: {"correct": {language: "0110..."}, "selected", "epochs", "gradient_shares", ..}}}``.
 
     Raises:
@@ -52,7 +53,7 @@ def study_summary(study: Mapping[str, Any], settings: Iterable[str] | None = Non
     baseline, first = next(iter(correct.items()), ("", {}))
     if not first or len(correct) < 2:
         return None
-    return summary(correct, baseline, next(iter(next(iter(first.values())))))
+    return summary(correct, baseline, next(iter(next(iter(first.values())))), study.get("groups"))
 
 
 def accuracies(run: Mapping[str, Any]) -> dict[str, float]:
