@@ -16,6 +16,7 @@ from xlt_tutorial.stored import RESULTS
 FACTS = {  # name -> what it answers; each is a module of this folder with a function run()
     "direction": "Does a swap move English towards other languages more than random pieces of like frequency do?",
     "audit": "What do the makers put into sentences, and how often is the label lost?",
+    "frozen": "Which of the four variants does English dev choose, over emoji and sib200?",
     "languages": "What is known of each language before training, to be held against its gain?",
 }
 

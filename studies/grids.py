@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xlt_tutorial.experiment import Setting
+from xlt_tutorial.stored import RESULTS
 from xlt_tutorial.training import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,12 +50,19 @@ def data_folder() -> Path:
 
 
 def emoji(
-    method: str, maker: str = "neighbours", maker_options: Mapping[str, Any] | None = None, **options: Any
+    method: str, maker_options: Mapping[str, Any] | None = None, maker: str = "neighbours", **options: Any
 ) -> Setting:
     """Return a setting of the offline lab; a published pull is padded to ``WIDTH``."""
     if method in ("ear", "ear-normalised", "ear-A", "ear-EA", "ear-AR"):
         options = {"pad_to": WIDTH} | options
     return replace(EMOJI, method=method, options=options, maker=maker, maker_options=maker_options or {})
+
+
+def real_swapped(
+    name: str, limit: int | None, epochs: int, method: str, maker_options: Mapping[str, Any], **options: Any
+) -> Setting:
+    """Return a setting on real files whose swap has options of its own."""
+    return replace(real(name, method, limit, epochs, **options), maker_options=maker_options)
 
 
 def real(name: str, method: str, limit: int | None, epochs: int, **options: Any) -> Setting:
@@ -74,6 +84,24 @@ VARIANTS = {
 
 TRACED = ("vanilla", "ear", "ear-normalised")  # in every study of "emoji"
 
+
+def variants(setting: Callable[..., Setting]) -> dict[str, Setting]:
+    """Return compute-matched vanilla and the four variants; ``setting`` takes method, maker's options and options."""
+    made = {name: setting(method, swap, **options) for name, (method, swap, options) in VARIANTS.items()}
+    return {"vanilla": setting("vanilla", {})} | made
+
+
+def confirmed(setting: Callable[..., Setting]) -> dict[str, Setting]:
+    """Return vanilla, published EAR and what ``studies.frozen`` has chosen; without that until it has."""
+    settings = {"vanilla": setting("vanilla", {}), "ear": setting("ear", {})}
+    path = RESULTS / "frozen.json"
+    if path.exists():
+        name = json.loads(path.read_text(encoding="utf-8"))["variant"]
+        method, swap, options = VARIANTS[name]
+        settings[name] = setting(method, swap, **options)
+    return settings
+
+
 STUDIES = {
     "emoji_methods": Study(
         'Which method helps on "emoji", each on its stream?',
@@ -82,10 +110,10 @@ STUDIES = {
             "rdrop": emoji("rdrop"),
             "rsrp": emoji("rsrp"),
             "adversarial": emoji("adversarial"),
-            "rsda (neighbours in English)": emoji("rsda", "neighbours-source"),
+            "rsda (neighbours in English)": emoji("rsda", maker="neighbours-source"),
             "ear": emoji("ear"),
-            "ear (neighbours in English)": emoji("ear", "neighbours-source"),
-            "ear (noise)": emoji("ear", "noise"),
+            "ear (neighbours in English)": emoji("ear", maker="neighbours-source"),
+            "ear (noise)": emoji("ear", maker="noise"),
             "ear-normalised": emoji("ear-normalised"),
             **{f"ear-{subset}": emoji(f"ear-{subset}") for subset in ("E", "A", "R", "EA", "ER", "AR")},
         },
@@ -114,16 +142,37 @@ STUDIES = {
     ),
     "emoji_variants": Study(
         "Which of four variants of the multilingual stream would English data alone choose?",
-        {"vanilla": emoji("vanilla")}
-        | {name: emoji(method, maker_options=swap, **options) for name, (method, swap, options) in VARIANTS.items()},
+        variants(emoji),
         traced=(*TRACED, *VARIANTS),
+    ),
+    "emoji_precision": Study(
+        "Does training in bfloat16 change what is reached?",
+        {"vanilla": emoji("vanilla"), "ear": emoji("ear")}
+        | {
+            f"{name}, bfloat16": replace(one, recipe=replace(one.recipe, precision="bfloat16"))
+            for name, one in {"vanilla": emoji("vanilla"), "ear": emoji("ear")}.items()
+        },
+        traced=TRACED,
     ),
     "sib200": Study(
         "Topics of sentences in 12 languages.",
         {name: real("sib200", name, None, 8) for name in ("vanilla", "ear", "ear-normalised")},
     ),
+    "sib200_variants": Study(
+        "Which of the four variants would English data alone choose here?",
+        variants(partial(real_swapped, "sib200", None, 8)),
+    ),
     "massive": Study(
         "Intents of 3,000 English utterances, tested in 12 languages.",
         {name: real("massive", name, 3000, 5) for name in ("vanilla", "ear", "ear-normalised")},
+    ),
+    "massive_confirmation": Study(
+        "Does what was frozen help where nothing was chosen?",
+        confirmed(partial(real_swapped, "massive", 3000, 5)),
+    ),
+    "xnli_confirmation": Study(
+        "The same on natural language inference: 4,000 English pairs, tested in 15 languages.",
+        confirmed(partial(real_swapped, "xnli", 4000, 3)),
+        seeds=(0, 1),
     ),
 }

@@ -43,15 +43,24 @@ def export_facts(name: str, question: str, found: Mapping[str, Any], folder: Pat
 
 
 def finished(name: str, folder: Path = RESULTS) -> dict[str, dict[int, dict[str, Any]]]:
-    """Return the stored runs of a study whose settings are still those of the study, ``{setting: {seed: result}}``."""
-    if not (folder / f"{name}.json").exists():
-        return {}
-    study = stored(name, folder)
-    facts = {key: study[key] for key in ("versions", "platform")}
+    """Return the stored runs that a study needs, ``{setting: {seed: result}}``: its own, then those of other studies.
+
+    What counts is the setting and not its name. A run whose study traced it serves where that was not asked for.
+    """
+    study = STUDIES[name]
+    wanted = {key: json.loads(json.dumps(_portable(one.as_dict()))) for key, one in study.settings.items()}
     found: dict[str, dict[int, dict[str, Any]]] = {}
-    for key, setting in STUDIES[name].settings.items():
-        if study["settings"].get(key) == json.loads(json.dumps(_portable(setting.as_dict()))):
-            found[key] = {int(seed): {**facts, **result} for seed, result in study["runs"].get(key, {}).items()}
+    for other in [name, *(one for one in STUDIES if one != name)]:
+        if not (folder / f"{other}.json").exists():
+            continue
+        held = stored(other, folder)
+        facts = {key: held[key] for key in ("versions", "platform")}
+        for key, setting in wanted.items():
+            for theirs in (one for one, values in held["settings"].items() if values == setting):
+                for seed, result in held["runs"].get(theirs, {}).items():
+                    traced = "target_mean" in result["epochs"][-1]
+                    if int(seed) in study.seeds_of(key) and (traced or key not in study.traced):
+                        found.setdefault(key, {}).setdefault(int(seed), {**facts, **result})
     return found
 
 

@@ -17,6 +17,7 @@ import studies.__main__ as runner
 from studies import grids, store
 from studies.audit import audit
 from studies.direction import frequency_matched
+from studies.frozen import choose
 from studies.languages import ties
 from xlt_tutorial.batching import encode_rows, row_generator
 from xlt_tutorial.errors import XltError
@@ -84,6 +85,47 @@ def test_what_is_stored_is_not_run_again(study, monkeypatch):
     path.write_text(json.dumps(stored))
     runner.run_study("tiny", study / "runs", study / "results")
     assert ran == [("ear (robust)", 0), ("ear (robust)", 1), ("vanilla", 2)]
+
+
+def test_a_run_of_another_study_with_the_same_setting_serves(study, monkeypatch):
+    tiny = grids.STUDIES["tiny"]
+    settings = {"base": tiny.settings["vanilla"], "new": replace(tiny.settings["ear (robust)"], seed=0, method="rdrop")}
+    other = grids.Study("Another?", settings, (0, 1), traced=("base", "new"))
+    untraced = grids.Study("A third?", {"ear (robust)": tiny.settings["ear (robust)"]}, (0,), traced=("ear (robust)",))
+    for place in (grids, store, runner, results):
+        monkeypatch.setattr(place, "STUDIES", {"tiny": tiny, "other": other, "third": untraced}, raising=False)
+    found = store.finished("other", study / "results")
+    stored = stored_study("tiny", study / "results")
+    assert {key: list(seeds) for key, seeds in found.items()} == {"base": [0, 1]}, "not seed 2, which it does not have"
+    assert found["base"][1]["correct"] == stored["runs"]["vanilla"]["1"]["correct"]
+    assert store.finished("third", study / "results") == {}, "its runs were not scored on the targets every epoch"
+
+
+def test_english_dev_alone_freezes_a_variant():
+    def study(**scores):
+        runs = {name: {str(i): {"selected": {"accuracy": s}, "correct": {}} for i, s in enumerate(of)} for name, of in
+                scores.items()}  # fmt: skip
+        return {"settings": dict.fromkeys(scores), "runs": runs}
+
+    emoji = study(vanilla=[0.99], a=[0.60, 0.70], b=[0.70, 0.70], c=[0.65, 0.70])
+    sib = study(vanilla=[0.99], a=[0.90, 0.80], b=[0.75, 0.80], c=[0.80, 0.80])
+    made = choose({"emoji": emoji, "sib": sib})
+    assert made["variant"] == "a", "0.65 and 0.85, against 0.70 and 0.775, and 0.675 and 0.80"
+    assert made["english_dev"]["b"] == pytest.approx({"emoji": 0.7, "sib": 0.775})
+    del sib["runs"]["b"]["1"]
+    with pytest.raises(XltError, match="sib is not finished: `python -m studies sib` goes on"):
+        choose({"emoji": emoji, "sib": sib})
+    with pytest.raises(XltError, match="do not hold the same variants"):
+        choose({"emoji": emoji, "sib": study(vanilla=[0.9], a=[0.9], b=[0.8])})
+
+
+def test_what_is_confirmed_is_what_was_frozen(tmp_path, monkeypatch):
+    monkeypatch.setattr(grids, "RESULTS", tmp_path)
+    assert list(grids.confirmed(grids.emoji)) == ["vanilla", "ear"]
+    name = "R rate 0.6, 30 neighbours"
+    (tmp_path / "frozen.json").write_text(json.dumps({"variant": name}))
+    found = grids.confirmed(grids.emoji)
+    assert list(found) == ["vanilla", "ear", name] and found[name] == grids.STUDIES["emoji_variants"].settings[name]
 
 
 def test_rows_of_one_premise_are_stored_as_a_group_and_resampled_together(study, monkeypatch):
@@ -262,9 +304,22 @@ def test_settings_are_chosen_by_the_rule():
         return {"epochs": rows, "selected": {"step": 2}, "correct": {"en": "1" * 10, "de": bits}}
 
     runs = {"a": {"0": run(0.9, 0.1, 2)}, "b": {"0": run(0.5, 0.8, 4)}, "c": {"0": run(0.6, 0.7, 6)}}
-    text = results.settings_table({"runs": runs})
+    swap = {"task": "x", "maker": "neighbours", "maker_options": {}}
+    settings = dict.fromkeys("abc", swap) | {"d": swap | {"maker_options": {"rate": 0.6}}}
+    runs["d"] = {"0": run(0.95, 0.95, 9)}
+    text = results.settings_table({"runs": runs, "settings": settings})
+    assert "Left out: 1 whose swap differs" in text
     assert "| best on English dev | a | 20.0 |" in text
     assert "| best on the virtual dev set | b | 40.0 |" in text
     assert "| oracle: best on the targets | c | 60.0 |" in text
     assert "is -0.50 for English dev and +0.50 for the virtual dev set" in text
-    assert results.settings_table({"runs": {"a": runs["a"], "b": runs["b"]}}) is None
+    assert results.settings_table({"runs": {key: runs[key] for key in "abd"}, "settings": settings}) is None
+
+
+def test_hours_of_what_was_not_run_follow_from_its_size():
+    """XNLI: 392,702 pairs, 3 visits, 2 streams, 5 seeds, 2 methods, 128 tokens, 6 x 85e6 operations each, 20e12/s."""
+    text = results._not_run()
+    hours = 392702 * 3 * 2 * 5 * 2 * 128 * 6 * 85e6 / 20e12 / 3600
+    command = "xlt compare --task xnli --encoder FacebookAI/xlm-roberta-base --methods vanilla,ear --seeds 0-4"
+    assert f"| `{command}` | 1 epoch, 3 copies, lr 2e-05, batch 32 | {hours:.0f} |" in text
+    assert "| mBERT on full pawsx |" in text and "30 epochs, 1 copy" in text
