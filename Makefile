@@ -46,6 +46,7 @@ test-notebooks: $(STAMP) ## run every notebook once from its source
 notebooks: $(STAMP) ## execute the sources and publish the notebooks
 	$(BIN)/python tools/publish.py $(ARGS)
 	$(BIN)/python tools/contents.py
+	$(BIN)/python tools/front.py
 
 badges: $(STAMP) ## say where the course lives: make badges REPO=owner/name TAG=v0.1.0
 	$(BIN)/python tools/badges.py $(if $(REPO),--repo $(REPO)) $(if $(TAG),--tag $(TAG)) $(ARGS)
