@@ -76,7 +76,7 @@ Maker = Callable[["Place"], Job]
 def run(small: bool = False) -> dict[str, Any]:
     """Measure everything, and save it as it comes; ``small`` imports once on one core and runs nothing else.
 
-    A notebook that has not changed since an earlier run on this machine, with these versions, is not run again.
+    A notebook whose code has not changed since an earlier run on this machine, with these versions, is not run again.
     """
     known = [row for row in earlier() if row["source"] == digest(row["what"])]
     cores = [1] if small else sorted({1, min(2, len(os.sched_getaffinity(0)))})
@@ -112,9 +112,9 @@ def earlier() -> list[dict[str, Any]]:
 
 
 def digest(what: str) -> str | None:
-    """Return the sha256 of a notebook's source; ``None`` for what is no notebook."""
+    """Return the sha256 of a notebook's code; ``None`` for what is no notebook."""
     names = {f"notebook {source.stem[:2]}": source for source in publish.sources()}
-    return publish.sha256(names[what]) if what in names else None
+    return publish.code_sha256(names[what]) if what in names else None
 
 
 def whole(states: Sequence[str] = (UNPACKED, AGAIN)) -> dict[tuple[str, str], Maker]:

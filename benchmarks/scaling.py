@@ -36,7 +36,7 @@ FULL: dict[str, Any] = {
     "grids": [[10, 250], [10, 1000], [50, 1000], [100, 1000], [200, 1000]],  # languages, sentences in each
     "width": 384,
     "sample": 200,  # sentences that the probe sees
-    "budget": 180.0,  # seconds that one call of a measure may be expected to take
+    "budget": 400.0,  # seconds that one call of a measure may be expected to take
     "once": 20.0,  # a call that takes longer than this is not repeated
 }  # fmt: skip
 SMALL = FULL | {

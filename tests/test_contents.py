@@ -46,15 +46,16 @@ def folder(tmp_path: Path) -> Path:
 def test_entries_are_the_heads_and_the_costs(folder: Path) -> None:
     source = folder / "src" / "01_dogs.py"
     rows = [
-        {"what": "notebook 01", "cores": 1, "seconds": 290.0, "source": publish.sha256(source)},
-        {"what": "notebook 01", "cores": 2, "seconds": 190.0, "source": publish.sha256(source)},
+        {"what": "notebook 01", "cores": 1, "seconds": 290.0, "source": publish.code_sha256(source)},
+        {"what": "notebook 01", "cores": 2, "seconds": 190.0, "source": publish.code_sha256(source)},
+        {"what": "notebook 01", "cores": 2, "seconds": 20.0, "source": publish.code_sha256(source)},  # kept results
         {"what": "notebook 00", "cores": 1, "seconds": 99.0, "source": "of another version"},
     ]
     (folder / "processes.json").write_text(json.dumps({"whole": rows}))
     cats, dogs = contents.entries(folder, folder / "processes.json")
     assert (cats.name, cats.title, cats.subtitle) == ("00_cats", "Count the cats", "What cats cost, and why.")
     assert cats.objectives == ("how to count", "why a long objective that takes two lines is one")
-    assert (cats.seconds, cats.memory_mb, cats.one_core, dogs.one_core) == (42, 1234, None, 290.0)
+    assert (cats.seconds, cats.memory_mb, cats.one_core, dogs.seconds, dogs.one_core) == (42, 1234, None, 190.0, 290.0)
     text = contents.page([cats, dogs])
     assert "| [01_dogs](01_dogs.ipynb) | Count the dogs | 3 | 5 | 1.2 |" in text
     assert "| [00_cats](00_cats.ipynb) | Count the cats | under 1 |  | 1.2 |" in text

@@ -1,8 +1,8 @@
 """Write the tables of the notebooks: ``python tools/contents.py``; ``--check`` only compares.
 
 ``notebooks/README.md`` has titles, objectives, minutes and memory; ``README.md`` a shorter table between two marks.
-Titles and objectives are the heads of the sources. Minutes on two cores and memory are those of publishing; minutes on
-one core come from benchmarks/results/processes.json, where that was measured for the same source.
+Titles and objectives are the heads of the sources. Minutes come from benchmarks/results/processes.json, where the same
+code was measured; else, on two cores, from publishing, which may have shared the machine. Memory is that of publishing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class Entry:
 def entries(folder: Path = publish.NOTEBOOKS, processes: Path = PROCESSES) -> list[Entry]:
     """Read the heads of the sources, and what their notebooks took."""
     rows = json.loads(processes.read_text(encoding="utf-8"))["whole"] if processes.exists() else []
-    slow = {row["source"]: row["seconds"] for row in rows if row["cores"] == 1 and row.get("source")}
+    timed: dict[tuple[str, int], float] = {}
+    for row in rows:  # the first state of each is the one without kept results
+        if row.get("source"):
+            timed.setdefault((row["source"], row["cores"]), row["seconds"])
     found = []
     for source in publish.sources(None, folder):
         head = jupytext.read(source, fmt="py:percent").cells[0].source
@@ -63,9 +66,10 @@ def entries(folder: Path = publish.NOTEBOOKS, processes: Path = PROCESSES) -> li
             " ".join(part.split()).rstrip(";.") for part in re.split(r"^- ", told, flags=re.M) if part.strip()
         ]
         cost = nbformat.read(folder / f"{source.stem}.ipynb", as_version=4).metadata["xlt"]
-        one = slow.get(publish.sha256(source))
-        entry = Entry(source.stem, title, " ".join(subtitle.split()), tuple(objectives), cost["seconds"],
-                      cost["peak_memory_mb"], one)  # fmt: skip
+        code = publish.code_sha256(source)
+        two, one = timed.get((code, 2), cost["seconds"]), timed.get((code, 1))
+        entry = Entry(source.stem, title, " ".join(subtitle.split()), tuple(objectives), two, cost["peak_memory_mb"],
+                      one)  # fmt: skip
         found.append(entry)
     return found
 

@@ -24,7 +24,7 @@
 # **What you need**: Python, and a first acquaintance with PyTorch (a tensor, a loss, a training step). No knowledge of
 # language models or of research on them. This is the first notebook.
 #
-# **Time and memory**: about 1 minute on two cores, about 1.3 GB.
+# **Time and memory**: about 1 minute on two cores, about 1.5 GB.
 #
 # **Where it runs**: on a laptop, without a GPU. On Linux (x86-64) and macOS (arm64) it needs no model hub either: data
 # and weights come with the installed packages. The folder `binder` holds the settings for Binder, and the package
@@ -410,8 +410,8 @@ if "train" in tour.splits:
 # | [04 Embedding push][04] | the first term: idea, code, gradient, how it fails |
 # | [05 Attention pull][05] | the second term |
 # | [06 Robust target][06] | the third term |
-# | 07 Full training | all together, and each subset of the terms (in preparation) |
-# | 08 Alignment before and after | interactive maps (in preparation) |
+# | [07 Full training][07] | all together, and each subset of the terms |
+# | [08 Alignment before and after][08] | interactive maps |
 # | [09 Measuring alignment honestly][09] | which measure sees what |
 # | [10 Real benchmarks][10] | XNLI, PAWS-X, SIB-200, MASSIVE; larger encoders |
 #
@@ -424,6 +424,8 @@ if "train" in tour.splits:
 # [04]: 04_embedding_push.ipynb
 # [05]: 05_attention_pull.ipynb
 # [06]: 06_robust_target.ipynb
+# [07]: 07_full_training.ipynb
+# [08]: 08_alignment_before_and_after.ipynb
 # [09]: 09_measuring_alignment_honestly.ipynb
 # [10]: 10_real_benchmarks.ipynb
 #
