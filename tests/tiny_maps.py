@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from xlt_tutorial.alignment import align
-from xlt_tutorial.widgets.points import neighbours_kept, point_gaps, project_stages, translation_ranks
+from xlt_tutorial.projection import project_stages
+from xlt_tutorial.widgets.points import neighbours_kept, point_gaps, translation_ranks
 from xlt_tutorial.widgets.stored import GAP_STEPS, Maps, quantised, read_maps, write_maps
 
 CODES = ("en", "de", "ja", "ar")
@@ -48,7 +49,8 @@ def tiny_maps() -> Maps:
     }  # fmt: skip
     info = {
         "task": "tiny", "encoder": "tiny", "seed": 0, "languages": list(CODES), "layers": list(LAYERS),
-        "projections": ["umap", "pca"], "test_concepts": len(NAMES), "again_seed": 1,
+        "projections": ["umap", "pca"], "test_concepts": len(NAMES),
+        "neighbours": 15, "again": {"seed": 1, "neighbours": 50},
         "stages": {key: {"title": title, "short": key} for key, title in STAGES.items()},
         "measures": measures, "neighbours_kept": [kept, kept],
     }  # fmt: skip
@@ -58,7 +60,7 @@ def tiny_maps() -> Maps:
     return Maps(
         info,
         xy=np.stack([xy, xy[..., ::-1]]),
-        again=xy[-1],
+        again=np.stack([xy[-1, -1], xy[-1, -1, ..., ::-1]]),
         gap=np.stack([[point_gaps(v, "en") for v in states] for states in every])
         .__mul__(GAP_STEPS)
         .round()

@@ -4,8 +4,9 @@
 those of its source, and keeps the outputs that this code made.
 
 A source is ``notebooks/src/NN_name.py`` in jupytext's py:percent. The cell of ``_first_cell.py`` is put before its
-first code cell, and the links of ``badges`` under its title, so no source holds them. Each source runs in a fresh kernel of this interpreter, in ``notebooks``, with
-``XLT_PUBLISH=1`` (``figures.show`` then adds PNGs, with kaleido and a chromium) and without the readers' switches.
+first code cell, and the links of ``badges`` under its title, so no source holds them. Each source runs in a fresh
+kernel of this interpreter, in ``notebooks``, with ``XLT_PUBLISH=1`` (``figures.show`` then adds PNGs, with kaleido and
+a chromium) and without the readers' switches.
 Published are outputs without widgets, progress bars and paths of this machine; a cell's id follows from its content, so
 that a new run makes a small diff. Nothing is written where a cell fails, a figure has no PNG, or the file would be over
 1 MB. Close other programs first: the time it took is recorded in the notebook.
@@ -66,6 +67,12 @@ def sources(names: list[str] | None = None, folder: Path = NOTEBOOKS) -> list[Pa
 def sha256(source: Path) -> str:
     """Return the sum of what decides a notebook's cells: the common first cell and its source."""
     return hashlib.sha256(source.with_name("_first_cell.py").read_bytes() + source.read_bytes()).hexdigest()
+
+
+def code_sha256(source: Path) -> str:
+    """Return the sum of a notebook's code, in the order of its cells; prose leaves it as it is."""
+    cells = [cell.source for cell in read_source(source).cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(cells).encode()).hexdigest()
 
 
 def read_source(source: Path) -> NotebookNode:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 METHODS = ("umap", "pca")
 NEIGHBOURS = 15  # umap's own default
+TRANSFORM_SEED = 42  # likewise, and so that of seed 0
 
 
 def project(vectors: Mapping[str, np.ndarray], method: str = "umap", seed: int = 0) -> np.ndarray:
@@ -60,31 +61,57 @@ def project_aligned(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Project two states of the same points, such as one layer before and after training, into one frame.
 
-    ``umap`` is one ``AlignedUMAP`` in which every point is tied to itself. ``pca`` has common axes, fitted on both
-    states together, each centred on its own mean: else the first axis would go to the move of everything at once.
+    Returns:
+        Coordinates before and after, each (points, 2); computed, cached and refused as ``project_stages`` does.
+    """
+    first, second = project_stages([before, after], method, seed)
+    return first, second
+
+
+def project_stages(
+    states: Sequence[Mapping[str, np.ndarray]], method: str = "umap", seed: int = 0, neighbours: int = NEIGHBOURS
+) -> list[np.ndarray]:
+    """Project several states of the same points, such as one layer at each stage of training, into one frame.
+
+    ``umap`` is one ``AlignedUMAP`` in which every point is tied to itself in the next state. ``pca`` has common axes,
+    fitted on all states together, each centred on its own mean: else the first axis would go to the move of everything
+    at once.
+
+    Args:
+        states: For each, ``{language: (items, hidden)}``; the same languages and items. Vectors are scaled to length 1.
+        method: ``umap`` or ``pca``.
+        seed: Of UMAP.
+        neighbours: Of a point in UMAP, fewer than points.
 
     Returns:
-        Coordinates before and after, each (points, 2) as ``project`` returns them; raises as ``project`` does.
+        Coordinates of each state, (points, 2), language by language in the order of the first; a UMAP that was
+        computed before is read from the cache.
+
+    Raises:
+        XltError: Where the states differ in languages or items, and as ``project`` does.
     """
-    if {k: np.shape(v) for k, v in before.items()} != {k: np.shape(v) for k, v in after.items()}:
-        raise XltError("before and after must hold the same languages and items: encode both with the same arguments.")
-    clouds = [_stacked(before, method), _stacked({language: after[language] for language in before}, method)]
+    shapes = [{code: np.shape(cloud) for code, cloud in state.items()} for state in states]
+    if not shapes or any(shape != shapes[0] for shape in shapes):
+        raise XltError("All states must hold the same languages and items: encode them with the same arguments.")
+    clouds = [_stacked({code: state[code] for code in states[0]}, method) for state in states]
     if method == "pca":
-        first, second = _pca(clouds)
-        return first, second
+        return _pca(clouds)
     points = len(clouds[0])
-    settings = {"n_neighbors": min(NEIGHBOURS, points - 1), "metric": "cosine", "random_state": seed}
+    # On vectors of length 1, Euclidean distance ranks neighbours as the cosine does, and umap is far faster with it.
+    # AlignedUMAP draws from ``transform_seed``: ``random_state`` alone would give every seed the same picture.
+    settings = {"n_neighbors": min(neighbours, points - 1), "metric": "euclidean", "random_state": seed}
+    settings["transform_seed"] = TRANSFORM_SEED + seed
 
     def fit() -> np.ndarray:
         import umap
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="n_jobs value")
-            mapper = umap.AlignedUMAP(**settings).fit(clouds, relations=[{i: i for i in range(points)}])
+            mapper = umap.AlignedUMAP(**settings)
+            mapper.fit(clouds, relations=[{i: i for i in range(points)}] * (len(clouds) - 1))
         return np.stack([np.asarray(embedding, dtype=np.float64) for embedding in mapper.embeddings_])
 
-    first, second = cached("maps", content_hash([metadata.version("umap-learn"), settings, *clouds]), fit)
-    return first, second
+    return list(cached("maps", content_hash([metadata.version("umap-learn"), settings, *clouds]), fit))
 
 
 def map_points(

@@ -736,7 +736,8 @@ for row in known.values():
 hits = pd.DataFrame(hits, columns=["swap", "text", "becomes", "its label", "the label it should have"])
 flipped = hits[hits["its label"] != hits["the label it should have"]]
 same_label = hits.drop(flipped.index).drop_duplicates("swap").iloc[::5].head(7)
-display(flipped.replace(dict(enumerate(task.labels))).head(8).reset_index(drop=True))
+if len(flipped):
+    display(flipped.replace(dict(enumerate(task.labels))).head(8).reset_index(drop=True))
 say(
     f"Of {every:,} possible single swaps, {len(hits)} give exactly the text of another item, and {len(flipped)} of "
     f"these change the label."

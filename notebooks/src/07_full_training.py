@@ -52,7 +52,7 @@ from xlt_tutorial.quiz import quiz
 from xlt_tutorial.statistics import gain_interval
 from xlt_tutorial.stored import accuracies, stored, study_summary
 from xlt_tutorial.styles import language_name
-from xlt_tutorial.system import versions
+from xlt_tutorial.system import release_memory, versions
 from xlt_tutorial.trained import trained
 from xlt_tutorial.training import Recipe
 from xlt_tutorial.widgets.grid import effects_scene, grid_figure, summary_scene
@@ -165,6 +165,21 @@ say(
 )
 
 # %% [markdown]
+# ## The test, once
+#
+# Training is over and the epoch is chosen, so every language may answer. The answers are all that is needed from here
+# on: the model is let go, and its memory with it.
+
+# %%
+scores = evaluate(run.model, encoder.tokenizer, task, max_length=setting.recipe.max_length)
+del run
+release_memory()
+say(
+    f"{NAME} is right on {scores.accuracy[SOURCE]:.1%} of {scores.n[SOURCE]} {language_name(SOURCE)} test items, and "
+    f"on {scores.target_mean:.1%} in the mean of {len(TARGETS)} targets."
+)
+
+# %% [markdown]
 # ## The opponent
 #
 # The fair opponent takes the same steps over the same rows with two passes in each: `Vanilla(passes=2)`. The stored
@@ -204,14 +219,14 @@ else:
     other = trained(task, encoder, control.objective(), swap, control.recipe, SEED)
     vanilla = evaluate(other.model, encoder.tokenizer, task, max_length=control.recipe.max_length).correct
     del other
+    release_memory()
 
 # %% [markdown]
-# ## The test, once
+# ## One run beside another
 #
-# Every language answers the same items. These bars compare one run with one run.
+# Both have answered the same items. These bars compare one run with one run.
 
 # %%
-scores = evaluate(run.model, encoder.tokenizer, task, max_length=setting.recipe.max_length)
 before = {language: float(marks.mean()) for language, marks in vanilla.items()}
 mean_before = np.mean([before[t] for t in TARGETS])
 gains = {t: scores.accuracy[t] - before[t] for t in TARGETS}
@@ -219,9 +234,9 @@ up, down = (sum(sign * gain > 0 for gain in gains.values()) for sign in (1, -1))
 label = "vanilla" if NAME != "vanilla" else "stored vanilla"
 show(
     language_bars({label: before, NAME: scores.accuracy}, SOURCE, n=scores.n),
-    f"{NAME} is right on {scores.accuracy[SOURCE]:.1%} of the {language_name(SOURCE)} test items and on "
-    f"{scores.target_mean:.1%} in the mean of {len(TARGETS)} targets, {label} on {before[SOURCE]:.1%} and "
-    f"{mean_before:.1%}. {NAME} is ahead in {up} of the targets and behind in {down}.",
+    f"In the mean of {len(TARGETS)} targets {NAME} is right on {scores.target_mean:.1%} and {label} on "
+    f"{mean_before:.1%}; in {language_name(SOURCE)} on {scores.accuracy[SOURCE]:.1%} and {before[SOURCE]:.1%}. {NAME} "
+    f"is ahead in {up} of the targets, behind in {down}.",
 )
 
 # %% [markdown]
@@ -263,12 +278,10 @@ else:
     say("The stored study does not hold this setting with this seed, so there is nothing to compare it with.")
 
 # %% [markdown]
-# # Many runs
+# ## Many runs: the eight subsets
 #
 # From here on, numbers come from `emoji_methods` and its sisters: stored answers, item by item, of every setting and
 # seed. They are of the task `emoji` and the encoder `e5-small`, whatever you have put at the top.
-#
-# ## The eight subsets
 #
 # *Predict before you run*: how far apart can two runs of **vanilla** be that differ in nothing but the seed? What is
 # smaller than that is not news.
@@ -368,23 +381,15 @@ if pair and "ear" in pair["methods"]:
         f"p is below 0.05 in {small} of {len(tests)} languages (the source among them), and in {still} after Holm's "
         f"correction. Of {len(tests)} tests of nothing, {0.05 * len(tests):.1f} would be expected there."
     )
+    one = pair["rows"]["target_mean"]["gain"]["ear"]
+    if least := one["detectable"]:  # None where the paired differences do not vary at all
+        say(
+            f"Seeds: {len(pair['seeds'])}. EAR gains {100 * one['gain']:+.1f} points on the targets, where **"
+            f"{100 * least:.1f} points** could have been shown. The difference that was found is "
+            f"{'of' if abs(one['gain']) >= least else 'below'} the size that these runs can see."
+        )
 else:
     say("There is no stored seed yet that vanilla and EAR both have.")
-
-# %%
-if pair and "ear" in pair["methods"]:
-    one = pair["rows"]["target_mean"]["gain"]["ear"]
-    least = one["detectable"]
-    if least is None:
-        say("The paired differences do not vary at all, which tells nothing about other seeds.")
-    else:
-        beyond = abs(one["gain"]) >= least
-        say(
-            f"Over {len(pair['seeds'])} seeds, EAR gains {100 * one['gain']:+.1f} points on the targets, where "
-            f"**{100 * least:.1f} points** could have been shown. "
-            + ("The difference that was found is of a size that these runs can see." if beyond else
-               "A true difference of the size that was found would have shown with a chance of less than 80 %.")
-        )  # fmt: skip
 
 # %% [markdown]
 # ## What each term buys
@@ -405,7 +410,6 @@ except XltError as error:
     effects = {}
     say(f"{error} `python -m studies emoji_methods` goes on with what is missing.")
 
-# %%
 full = [one["gradient_shares"] for one in methods["runs"].get("ear", {}).values()]
 if effects and full:
     table, felt = {}, {term: np.mean([one[TERMS[term]] for one in full]) for term in TERMS}
@@ -568,9 +572,9 @@ toy_playground()
 # - A run is decided by plain values. With them, the seed and the same machine, it can be had again.
 # - Values of loss terms say little; shares of the gradient say who moves the weights.
 # - Compare with the same work, the same seeds, the same items, pair by pair. One seed beside another is an anecdote.
-# - Four questions, four numbers: how large (the gain), how sure of other items and seeds (the interval), how surprising
-#   on
-#   these models (p, corrected for as many tests as there are), how small a gain could have been seen (detectable).
+# - Four questions, four numbers: how large (the gain), how sure of other items and seeds (the interval), how
+#   surprising on these models (p, corrected for as many tests as there are), how small a gain could have been seen
+#   (detectable).
 # - Main effects use all eight subsets, and say what a term buys in the mean of its company.
 # - English may choose, and what is made of English may. What the oracle adds is the price of honesty, and not a method.
 

@@ -122,11 +122,14 @@ def read_grid(folder: Path = RESULTS) -> Grid:
     for path in sorted(folder.glob("*.json")):
         try:
             study = stored(path.stem, folder)
-        except (XltError, ValueError) as error:
-            said.append(str(error) if isinstance(error, XltError) else f"{path.name} cannot be read: {error}.")
-            continue
-        if any(study.get("runs", {}).values()):
-            studies[path.stem] = study
+            runs = _runs(study)
+        except XltError as error:
+            said.append(str(error))
+        except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or not what a study holds
+            said.append(f"{path.name} is damaged: delete it, and `python -m studies {path.stem}` makes it anew.")
+        else:
+            if runs:
+                studies[path.stem] = study
     if not studies and not said:
         try:
             stored(FIRST[0], folder)
@@ -134,6 +137,15 @@ def read_grid(folder: Path = RESULTS) -> Grid:
         except XltError as error:
             said.append(str(error))
     return Grid(studies, tuple(said))
+
+
+def _runs(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return all runs of a study; ValueError for one without answers."""
+    runs = [run for seeds in study.get("runs", {}).values() for run in seeds.values()]
+    for run in runs:
+        if not run["correct"] or any(set(bits) - {"0", "1"} for bits in run["correct"].values()):
+            raise ValueError(run)
+    return runs
 
 
 def first_view(grid: Grid, study: str | None = None) -> GridView | None:
@@ -178,8 +190,11 @@ def adjusted(grid: Grid, view: GridView, **wishes: Any) -> tuple[GridView, list[
         if view.language not in (MEAN, *grid.languages(name)):
             view = replace(view, language=MEAN)
     if "subset" in wishes:
-        letters = "".join(letter for letter in "EAR" if letter in str(wishes["subset"]).upper())
-        if (name := SETTINGS[letters]) in grid.settings(view.study):
+        asked = wishes["subset"].upper() if isinstance(wishes["subset"], str) else None
+        letters = "".join(letter for letter in TERMS if asked and letter in asked)
+        if asked is None or set(asked) - set(TERMS):
+            said.append(f"Unknown subset {wishes['subset']!r}: give letters of EAR, such as EA, or none of them.")
+        elif (name := SETTINGS[letters]) in grid.settings(view.study):
             wishes = {**wishes, "setting": name}
         else:
             said.append(f'The study "{view.study}" has no run of the subset {letters or "without any term"} yet.')
@@ -203,7 +218,7 @@ def adjusted(grid: Grid, view: GridView, **wishes: Any) -> tuple[GridView, list[
 def _seeds(wish: Any, there: Sequence[str], said: list[str]) -> tuple[str, ...]:
     if wish is None:
         return tuple(there)
-    asked = [wish] if isinstance(wish, str | int) else list(wish)
+    asked = list(wish) if isinstance(wish, Iterable) and not isinstance(wish, str) else [wish]
     if lacking := [str(seed) for seed in asked if str(seed) not in there]:
         said.append(f"Seed {', '.join(lacking)}: not run by both settings. There are {', '.join(there) or 'none'}.")
     return tuple(seed for seed in there if seed in map(str, asked))
@@ -228,16 +243,20 @@ def scene(grid: Grid, view: GridView | None) -> Scene:
         return Scene(sentence="", messages=tuple(said))
     both = [{seed: grid.answers(view.study, one, seed) for seed in view.seeds} for one in (view.setting, view.against)]
     source = next(iter(both[0][view.seeds[0]]))
-    right, base = (np.array([_shares(found, source) for found in side.values()]) for side in both)
     enough = len(view.seeds) >= ENOUGH_SEEDS
     if view.setting == view.against:
         said.append(f'"{view.setting}" is compared with itself: choose another setting on one side.')
-        spans = np.zeros((1 if enough else len(view.seeds), right.shape[1], 2))
+        spans = np.zeros((1 if enough else len(view.seeds), len(names), 2))
     else:
         parts = [view.seeds] if enough else [(seed,) for seed in view.seeds]
         ours, others = ([{seed: side[seed] for seed in part} for part in parts] for side in both)
-        spans = np.array([_spans(*pair, source) for pair in zip(ours, others, strict=True)])
-    if view.seeds and not enough:
+        groups, named = grid.studies[view.study].get("groups"), (view.setting, view.against)
+        try:
+            spans = np.array([_spans(*pair, source, groups, named) for pair in zip(ours, others, strict=True)])
+        except XltError as error:  # one item, one language, or items that differ
+            return Scene(sentence="", messages=(*said, f"These runs cannot be compared. {error}"))
+    right, base = (np.array([_shares(found, source) for found in side.values()]) for side in both)
+    if not enough:
         said.append(
             f"{len(view.seeds)} seed{'s' * (len(view.seeds) > 1)}: bars are intervals over items, one for each seed. "
             f"It takes {ENOUGH_SEEDS} seeds to speak of others."
@@ -259,9 +278,15 @@ def _shares(correct: Mapping[str, np.ndarray], source: str) -> list[float]:
     return [float(np.mean(targets)) if targets else 0.0, *found.values()]
 
 
-def _spans(right: Mapping[str, Any], base: Mapping[str, Any], source: str) -> np.ndarray:
-    """Return the interval of each row, ``(rows, 2)``."""
-    entries = detectable({"base": base, "method": right}, "base", source)["method"]
+def _spans(
+    right: Mapping[str, Any],
+    base: Mapping[str, Any],
+    source: str,
+    groups: Sequence[int] | None,
+    named: tuple[str, str],
+) -> np.ndarray:
+    """Return the interval of each row, ``(rows, 2)``; ``named`` are the settings of both sides."""
+    entries = detectable({named[1]: base, named[0]: right}, named[1], source, groups)[named[0]]
     gains = np.mean([_shares(right[seed], source) for seed in right], 0)
     gains -= np.mean([_shares(base[seed], source) for seed in base], 0)
     reach = [stats.t.ppf((1 + LEVEL) / 2, entry["df"]) * entry["se"] for entry in entries.values()]

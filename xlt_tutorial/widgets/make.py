@@ -19,8 +19,8 @@ import numpy as np
 from xlt_tutorial.caching import content_hash
 from xlt_tutorial.errors import XltError
 from xlt_tutorial.files import is_whole, read_json, sweep, whole_folder, write_json
-from xlt_tutorial.projection import METHODS
-from xlt_tutorial.widgets.points import neighbours_kept, point_gaps, project_stages, translation_ranks
+from xlt_tutorial.projection import METHODS, NEIGHBOURS, project_stages
+from xlt_tutorial.widgets.points import neighbours_kept, point_gaps, translation_ranks
 from xlt_tutorial.widgets.romanised import romanised
 from xlt_tutorial.widgets.stored import GAP_STEPS, Maps, quantised, read_maps, write_maps
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from xlt_tutorial.training import Recipe
 
 PAD_TO = 16  # of the published pull on "emoji": the longest English name has 11 tokens
+AGAIN_NEIGHBOURS = 50  # of the last layer's second layout; in the range of 2 to 100 that umap's documentation names
 TITLES = {"encoder": "The encoder as it is", "vanilla": "After vanilla training", "ear": "After EAR"}
 SHORT = {"encoder": "as it is", "vanilla": "vanilla", "ear": "EAR"}
 
@@ -204,8 +205,9 @@ def _layer(job: _Job, names: Sequence[str], layer: int, last: bool) -> None:
     with whole_folder(job.folder / f"layer-{layer}") as target:
         np.save(target / "xy.npy", np.stack([found[projection]["xy"] for projection in job.projections]))
         if last:
-            again = project_stages(states, job.projections[0], job.seed + 1)
-            np.save(target / "again.npy", quantised(np.stack(again)))
+            others = ({"seed": job.seed + 1}, {"seed": job.seed, "neighbours": AGAIN_NEIGHBOURS})
+            again = [project_stages(states, job.projections[0], **other)[-1] for other in others]
+            np.save(target / "again.npy", np.stack([quantised(plane) for plane in again]))
         kept = {projection: found[projection]["kept"] for projection in job.projections}
         write_json(target / "facts.json", {"kept": kept, "seconds": round(time.perf_counter() - start, 1)})
 
@@ -232,7 +234,8 @@ def _assembled(job: _Job, names: Sequence[str], setting: Mapping[str, Any]) -> M
         "layers": list(layers),
         "projections": list(job.projections),
         "test_concepts": first["test_concepts"],
-        "again_seed": job.seed + 1,
+        "neighbours": NEIGHBOURS,
+        "again": {"seed": job.seed + 1, "neighbours": AGAIN_NEIGHBOURS},
         "stages": {
             name: {"title": titles[name], "short": SHORT.get(name, name)}
             | {key: facts[key] for key in ("accuracy", "target_mean", "settings") if key in facts}
@@ -240,17 +243,22 @@ def _assembled(job: _Job, names: Sequence[str], setting: Mapping[str, Any]) -> M
         },
         "measures": {name: facts["measures"] for name, facts in stages.items()},
         "neighbours_kept": [[facts["kept"][projection] for facts in projected] for projection in job.projections],
+        "seconds": {
+            "train": {name: facts["seconds"]["train"] for name, facts in stages.items() if "train" in facts["seconds"]},
+            "measure": {name: facts["seconds"]["measure"] for name, facts in stages.items()},
+            "project": [facts["seconds"] for facts in projected],
+        },
         "umap-learn": metadata.version("umap-learn"),
         **job.facts,
     }
     return Maps(
         info,
         xy=xy.reshape(len(job.projections), len(layers), *shape),
-        again=np.load(job.folder / f"layer-{layers[-1]}" / "again.npy").reshape(shape),
+        again=np.load(job.folder / f"layer-{layers[-1]}" / "again.npy").reshape(-1, *shape[1:]),
         gap=np.clip(np.round(arrays("gap") * GAP_STEPS), 0, 255).astype(np.uint8),
         rank=arrays("rank").astype(np.uint16),
         texts=np.array([texts["texts"][code] for code in codes]),
-        romanised=np.array([texts["romanised"][code] for code in codes]),
+        romanised=np.array([romanised(texts["texts"][code], code) for code in codes]),
         **{name: np.array(texts[name]) for name in ("emoji", "ids", "labels")},
     )
 
@@ -267,8 +275,7 @@ def _texts(task: ParallelTask, split: str, rows: Sequence[int]) -> dict[str, Any
     first = data[task.source]
     faces = list(first["emoji"]) if "emoji" in first.column_names else [""] * len(rows)
     labels = [task.labels[label] for label in first["label"]]
-    roman = {code: romanised(names, code) for code, names in texts.items()}
-    return {"texts": texts, "romanised": roman, "emoji": faces, "ids": list(map(str, first["id"])), "labels": labels}
+    return {"texts": texts, "emoji": faces, "ids": list(map(str, first["id"])), "labels": labels}
 
 
 def _rounded(value: Any) -> Any:

@@ -1,45 +1,14 @@
-"""Numbers of single points, and the projection of several stages of training into one frame."""
+"""Numbers of single points: the rank of a translation, its distance, and which neighbours a map keeps."""
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from xlt_tutorial.errors import XltError
-from xlt_tutorial.projection import NEIGHBOURS, _pca, _stacked
 
 NEAREST = 10  # neighbours of ``neighbours_kept``
-
-
-def project_stages(states: Sequence[Mapping[str, np.ndarray]], method: str, seed: int = 0) -> list[np.ndarray]:
-    """Project several states of the same points into one frame, as ``projection.project_aligned`` does two.
-
-    Args:
-        states: For each, ``{language: (items, hidden)}``; the same languages and items.
-        method: ``umap`` is one ``AlignedUMAP`` in which every point is tied to itself in the next state; ``pca`` has
-            the two widest axes of all states together, each state centred on its own mean.
-        seed: Of UMAP.
-
-    Returns:
-        Coordinates of each state, (points, 2), language by language.
-    """
-    if len({json.dumps({code: np.shape(cloud) for code, cloud in state.items()}) for state in states}) != 1:
-        raise XltError("All stages must hold the same languages and items: encode them with the same arguments.")
-    clouds = [_stacked(state, method) for state in states]
-    if method == "pca":
-        return _pca(clouds)
-    import umap
-
-    # The vectors have length 1: Euclidean distance ranks neighbours as the cosine does, and umap is far faster with it.
-    points = len(clouds[0])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value")
-        mapper = umap.AlignedUMAP(n_neighbors=min(NEIGHBOURS, points - 1), metric="euclidean", random_state=seed)
-        mapper.fit(clouds, relations=[{i: i for i in range(points)}] * (len(clouds) - 1))
-    return [np.asarray(embedding, dtype=np.float64) for embedding in mapper.embeddings_]
 
 
 def neighbours_kept(space: np.ndarray, plane: np.ndarray, k: int = NEAREST) -> float:

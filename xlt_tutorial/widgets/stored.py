@@ -48,7 +48,8 @@ class Maps:
         info: What ``maps.json`` holds.
         xy: (projections, layers, stages, languages, concepts, 2), from 0 to ``STEPS``. All stages of one layer and
             projection share a frame; two layers do not.
-        again: (stages, languages, concepts, 2): UMAP of the last layer from another seed.
+        again: (2, languages, concepts, 2): the last stage's last layer laid out once more, from another seed and with
+            another number of neighbours (``info["again"]``), each in a frame of its own.
         gap: (layers, stages, languages, concepts): ``make.point_gaps`` times ``GAP_STEPS``.
         rank: (layers, stages, languages, concepts): ``make.translation_ranks``, from each point to the source.
         texts: (languages, concepts).
