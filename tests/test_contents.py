@@ -67,6 +67,7 @@ def test_the_readme_is_changed_between_the_marks_alone(folder: Path) -> None:
     text = contents.readme(found, f"before\n\n{contents.BEGIN}old\n{contents.END}\n\nafter\n")
     assert text.startswith(f"before\n\n{contents.BEGIN}") and text.endswith(f"{contents.END}\n\nafter\n")
     assert "old" not in text and "| [00_cats](notebooks/00_cats.ipynb) | What cats cost, and why. | under 1 |" in text
+    assert "All of them run for 4 minutes on two cores." in text, "42 and 200 seconds"
     assert contents.readme(found, text) == text
 
 

@@ -100,7 +100,8 @@ def readme(found: list[Entry], text: str) -> str:
     before, rest = text.split(BEGIN, 1)
     table = markdown_table(["notebook", "what it shows", "minutes on two cores"], lines)
     table = table.replace("| --- | ---: |", "| --- | --- |", 1)  # the middle column is words
-    return f"{before}{BEGIN}\n{table}\n\n{END}{rest.split(END, 1)[1]}"
+    whole = f"All of them run for {sum(one.seconds for one in found) / 60:.0f} minutes on two cores."
+    return f"{before}{BEGIN}\n{table}\n\n{whole}\n\n{END}{rest.split(END, 1)[1]}"
 
 
 def main(arguments: list[str] | None = None) -> int:
