@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import wordfreq
 
 from xlt_tutorial.batching import Maker, Row, encode_rows, row_generator
 from xlt_tutorial.encoders import Classifier, load_encoder
@@ -19,6 +17,7 @@ from xlt_tutorial.perturb import NeighbourSwap, swap_report
 from xlt_tutorial.tasks import load_task
 from xlt_tutorial.trained import trained
 from xlt_tutorial.training import Recipe
+from xlt_tutorial.wordlists import word_kinds
 
 
 def audit(
@@ -41,9 +40,9 @@ def audit(
     """
     copies = [maker.virtual(row, tokenizer, row_generator(seed, 0, 0, row.id)) for row in rows]
     news = Counter(new.lstrip("▁").casefold() for copy in copies for _, new in copy.swaps)
-    kinds = Counter[str]()
+    kinds, known = Counter[str](), word_kinds(news)
     for word, count in news.items():
-        kinds[_kind(word)] += count
+        kinds[known[word]] += count
     total = max(1, news.total())
     changed = [i for i, (row, copy) in enumerate(zip(rows, copies, strict=True)) if copy.input_ids != row.input_ids]
     report = swap_report(maker, rows, tokenizer, seed)
@@ -75,14 +74,3 @@ def run() -> dict[str, Any]:
     model = trained(task, encoder, Vanilla(1), recipe=Recipe(select="source", share_every=0), progress=False).model
     rows = encode_rows(encoder.tokenizer, task["train"]["en"], task.text_columns)
     return {"makers": {name: audit(maker, rows, encoder.tokenizer, model) for name, maker in makers.items()}}
-
-
-def _kind(word: str) -> str:
-    if any(letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN") for letter in word):
-        return "foreign"
-    english = wordfreq.word_frequency(word, "en", wordlist="small")
-    best = max(wordfreq.word_frequency(word, language, wordlist="small") for language in LANGUAGES)
-    return "unknown" if max(english, best) == 0 else "foreign" if best > english else "english"
-
-
-LANGUAGES = tuple(sorted(set(wordfreq.available_languages("small")) - {"en", "ja", "zh", "ko"}))

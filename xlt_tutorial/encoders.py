@@ -24,6 +24,7 @@ from xlt_tutorial import wheel_e5
 from xlt_tutorial.caching import cache_folder
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.files import is_whole, sweep, whole_folder
+from xlt_tutorial.system import release_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,6 +104,7 @@ def load_encoder(
     wanted: list[Any] = [keep] if isinstance(keep, str) else list(keep)
     if trim_to is not None or wanted:
         _trim(encoder, trim_to.texts() if trim_to is not None else [], wanted)
+        release_memory()  # the untrimmed embedding
     return encoder
 
 

@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 from xlt_tutorial.batching import Maker, Row, max_tokens, row_generator
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.files import read_json, read_text
+from xlt_tutorial.wordlists import word_kinds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -128,8 +129,10 @@ class NeighbourSwap(_Recorded):
         found = _nearest(weight, seen, words, neighbours if only is None else 10 * neighbours)
         table = {words[i]: [words[j] for j in near] for i, near in zip(seen, found, strict=True)}
         if only == "source":
-            english = _english({_text(piece) for near in table.values() for piece in near})
-            table = {piece: [other for other in near if _text(other) in english] for piece, near in table.items()}
+            kinds = word_kinds({_text(piece) for near in table.values() for piece in near})
+            table = {
+                piece: [other for other in near if kinds[_text(other)] == "english"] for piece, near in table.items()
+            }
         table = {piece: near[:neighbours] for piece, near in table.items() if near}
         if not table:
             raise XltError("No word of these texts has a neighbour to swap for: give the English train and dev texts.")
@@ -410,20 +413,6 @@ def _nearest(weight: Tensor, seen: list[int], words: dict[int, str], count: int)
             ids = ids.gather(1, order)
         found += [row[score > -torch.inf].tolist() for row, score in zip(ids, scores, strict=True)]
     return found
-
-
-def _english(words: set[str]) -> set[str]:
-    """Return the words that are commoner in English than in any other language of wordfreq's small lists."""
-    import wordfreq  # reading its lists takes seconds, and most runs need none
-
-    key = {word: unicodedata.normalize("NFC", word).casefold() for word in words}
-    best, english = dict.fromkeys(words, 0.0), wordfreq.get_frequency_dict("en", wordlist="small")
-    for language in sorted(set(wordfreq.available_languages("small")) - {"en"}):
-        listed = wordfreq.get_frequency_dict(language, wordlist="small")
-        best = {word: max(most, listed.get(key[word], 0.0)) for word, most in best.items()}
-        for cached in (wordfreq.get_frequency_dict, wordfreq.get_frequency_list):
-            cached.cache_clear()  # wordfreq would keep all 42 lists, 200 MB
-    return {word for word, most in best.items() if english.get(key[word], 0.0) > most}
 
 
 def _script(word: str) -> str:

@@ -23,6 +23,7 @@ from xlt_tutorial.encoders import Classifier, Encoder
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.evaluation import Scores, evaluate, predict
 from xlt_tutorial.files import is_whole, sweep, whole_folder, write_whole
+from xlt_tutorial.system import release_memory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -197,6 +198,7 @@ def train(
     if folder is not None:
         _claim(accelerator, folder, settings, resume)
 
+    release_memory()  # of what the caller has dropped: the peak comes below
     set_seed(seed)
     model = Classifier(copy.deepcopy(encoder.model).train(), len(task.labels), recipe.dropout)
     batches = TwoStreamBatches(
@@ -245,7 +247,10 @@ def train(
     accelerator.free_memory()
     if best_weights is not None:
         trained.load_state_dict(best_weights)
-    trained.eval()
+    trained.eval().zero_grad(set_to_none=True)
+    best_weights = None
+    del optimizer, scheduler
+    release_memory()
     selected = state.best or {"rule": "last", "step": state.step}
     after = Encoder(trained.encoder, encoder.tokenizer, encoder.name, encoder.source, encoder.fingerprint)  # type: ignore[arg-type]
     main = accelerator.is_main_process
