@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SITE   := $(VENV)/.installed-docs
 # Passed on as they are: `make test ARGS="-k losses -x"`, `make lab ARGS=--no-browser`.
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test test-notebooks notebooks badges bench lint format types clean
+.PHONY: help setup lab demo test test-notebooks test-colab test-lowest test-latest notebooks badges docs slides bundle test-bundle bench lint format types clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,15 @@ test-notebooks: $(STAMP) ## run every notebook once from its source
 	$(BIN)/python -m pytest -m notebooks $(ARGS) || { \
 	  code=$$?; test $$code -eq 5 && ! ls notebooks/src/*.py >/dev/null 2>&1 && echo "No notebooks yet."; }
 
+# The tests with other versions than the tested ones, in environments under .venvs; TORCH=torch==2.11.0 asks for another torch.
+# Left out are the tests of the tested set itself, and those of JupyterLab, which is not in these environments.
+test-colab: $(STAMP) ## run the tests with the versions that Colab preloads
+test-lowest: $(STAMP) ## run the tests with the lowest versions of the ranges
+test-latest: $(STAMP) ## run the tests with the latest versions of the ranges
+test-colab test-lowest test-latest:
+	TORCH="$(TORCH)" $(BIN)/python tools/environments.py $(@:test-%=%)
+	.venvs/$(@:test-%=%)/bin/python -m pytest -m "not notebooks and not browser" --ignore=tests/test_packaging.py $(ARGS)
+
 notebooks: $(STAMP) ## execute the sources and publish the notebooks
 	$(BIN)/python tools/publish.py $(ARGS)
 	$(BIN)/python tools/contents.py
@@ -50,6 +60,23 @@ notebooks: $(STAMP) ## execute the sources and publish the notebooks
 
 badges: $(STAMP) ## say where the course lives: make badges REPO=owner/name TAG=v0.1.0
 	$(BIN)/python tools/badges.py $(if $(REPO),--repo $(REPO)) $(if $(TAG),--tag $(TAG)) $(ARGS)
+
+# What builds the site is no part of `make setup`: it comes with the first of these two targets.
+$(SITE): $(STAMP) requirements-docs.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-docs.txt
+	@touch $(SITE)
+
+docs: $(SITE) ## build the site of the course and the package: docs/_build/html/index.html
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html $(ARGS)
+
+slides: $(SITE) ## make slides from the published notebooks: docs/_build/slides
+	$(BIN)/python tools/slides.py $(ARGS)
+
+bundle: $(STAMP) ## one archive for machines without a network: writes dist
+	$(BIN)/python tools/bundle.py $(ARGS)
+
+test-bundle: bundle ## install that archive where there is no network, and run a notebook
+	XLT_BUNDLE=`ls -t dist/*.tar | head -n 1` $(BIN)/python -m pytest -s -k whole_course tests/test_bundle.py
 
 bench: $(STAMP) ## measure speed and memory: writes benchmarks/results and docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -66,6 +93,6 @@ types: $(STAMP) ## check the package's types
 	$(BIN)/mypy
 
 clean: ## remove .venv, caches and build leftovers; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +

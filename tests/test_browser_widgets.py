@@ -206,7 +206,7 @@ def test_it_can_be_read_in_the_dark_theme_and_on_a_wide_screen(
         assert abs(text - behind) > 0.5, "text stands out from what is behind it"
     reader.shot("dark")
     reader.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
-    reader.page.set_viewport_size({"width": 1900, "height": 1000})
+    reader.page.set_viewport_size({"width": 1920, "height": 1080})
     reader.settle()
     plot, table = view.plot.bounding_box(), view.cell.locator("table").first.bounding_box()
     assert table["x"] > plot["x"] + plot["width"] - 1, "the numbers stand beside the picture"

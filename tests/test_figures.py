@@ -492,7 +492,7 @@ def test_show_is_interactive_with_an_escaped_sentence(displayed: Any, monkeypatc
     assert set(bundle) == {"application/vnd.plotly.v1+json", "text/plain"} and options == {"raw": True, "metadata": {}}
     json.dumps(bundle)
     assert bundle["text/plain"] == "Two *clouds* <b>& $x_1$, one [gap](http://x)."
-    assert sentence.data == r"*Two \*clouds\* &lt;b&gt;&amp; \$x\_1\$, one \[gap\](http://x).*"
+    assert sentence.data == r"*Two \*clouds\* &lt;b&gt;&amp; \$x\_1\$, one \[gap\](http\://x).*"
 
 
 @pytest.mark.browser

@@ -185,12 +185,6 @@ def test_environment_yml_is_python_pip_and_the_pins():
     assert f"{python.removeprefix('python=')}.0" in SpecifierSet(PROJECT["requires-python"])
 
 
-def test_binder_gets_the_readers_set():
-    environment = yaml.safe_load((ROOT / "binder" / "environment.yml").read_text())
-    assert environment["dependencies"][-1] == {"pip": ["-r ../requirements.txt"]}
-    assert environment["dependencies"][0] in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-
-
 def test_the_citation_names_this_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == PROJECT["version"]

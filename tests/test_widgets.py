@@ -550,6 +550,18 @@ def many(maps: Maps, items: int) -> Maps:
     return replace(maps, xy=maps.xy[..., at, :], again=maps.again[..., at, :], **few)
 
 
+def test_the_script_that_must_load_in_two_seconds_is_short(maps: Maps) -> None:
+    """anywidget drops what it gets for a widget whose script is late; plotly's own comes after, and is all there."""
+    import plotly.graph_objects as go
+
+    state = explore(maps).figure.get_state()
+    assert len(state["_esm"]) < 3_000 and state["_plotly"] == str(go.FigureWidget._esm)
+    sent = {name for name in go.FigureWidget.class_trait_names() if name.startswith("_py2js_")}
+    listed = re.search(r"names = \[(.*?)\]", state["_esm"], re.DOTALL)
+    assert listed
+    assert {f"_py2js_{name}" for name in re.findall(r'"(\w+)"', listed[1])} == sent, "no message is forgotten"
+
+
 def test_svg_stands_in_for_webgl(maps: Maps) -> None:
     assert {trace.type for trace in explore(maps).figure.data[: 2 * L]} == {"scattergl"}
     assert {trace.type for trace in explore(maps, webgl=False).figure.data} == {"scatter"}

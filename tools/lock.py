@@ -1,8 +1,9 @@
-"""Write requirements.txt and requirements-dev.txt from what is installed beside the interpreter that runs this.
+"""Write the requirements files from what is installed beside the interpreter that runs this.
 
 The direct dependencies come from pyproject.toml and everything that they need is found in the installed packages' own
-metadata, so the two files hold the set that was tested and nothing else that happens to be installed. To move to newer
-versions: upgrade them in a virtual environment, run the tests there, then run this file with that environment's python.
+metadata, so the files hold the set that was tested and nothing else that happens to be installed. The tools that build
+the site have a file of their own, which stays as it is where they are not installed (`make docs` installs them). To
+move to newer versions: upgrade them in a virtual environment, run the tests there, then run this file with its python.
 """
 
 import re
@@ -30,6 +31,10 @@ HEAD = """\
 DEV_HEAD = """\
 # The tested set plus what is needed to test, check and publish. Written by tools/lock.py; do not edit by hand.
 -r requirements.txt
+"""
+DOCS_HEAD = """\
+# The tested set plus what builds the site and the slides. Written by tools/lock.py; do not edit by hand.
+-r requirements-dev.txt
 """
 
 
@@ -65,7 +70,13 @@ def main() -> None:
     everything = closure(project["dependencies"] + extras["lab"] + extras["publish"] + tools)
     runtime |= {name: f"{name}=={version}; {marker}" for name, (version, marker) in ELSEWHERE.items()}
     added = {name: pin for name, pin in everything.items() if name not in runtime}
-    for file, head, pins in (("requirements.txt", HEAD, runtime), ("requirements-dev.txt", DEV_HEAD, added)):
+    files = [("requirements.txt", HEAD, runtime), ("requirements-dev.txt", DEV_HEAD, added)]
+    try:
+        site = closure(extras["docs"])
+        files.append(("requirements-docs.txt", DOCS_HEAD, {n: p for n, p in site.items() if n not in runtime | added}))
+    except metadata.PackageNotFoundError as error:
+        print(f"requirements-docs.txt: left as it is, {error.name} is not installed")
+    for file, head, pins in files:
         lines = sorted((re.sub(r'"', "'", pin) for pin in pins.values()), key=str.lower)
         (ROOT / file).write_text(head + "\n".join(lines) + "\n")
         print(f"{file}: {len(lines)} pins")

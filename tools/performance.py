@@ -38,7 +38,7 @@ cost grows with the size of the input, and whole processes as a reader starts th
 
 The figures that matter are ratios. What is compared was measured in one run on one machine, in turns, and each number
 is a median of several rounds where no other count is given. Seconds alone say little about another machine. MB are
-2^20 bytes.
+2^20 bytes. What bfloat16 does to accuracy is the study `emoji_precision` in [results.md](results.md).
 
 To repeat all of it, close other programs and run `make bench`; one part alone is `make bench ARGS=scaling`. That writes
 the numbers to `benchmarks/results` and this page."""

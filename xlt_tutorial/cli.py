@@ -1,4 +1,4 @@
-"""The command ``xlt``: ``xlt doctor``, ``xlt train``, ``xlt compare``, ``xlt demo``."""
+"""The command ``xlt``: doctor, demo, train, compare, save, restore."""
 
 from __future__ import annotations
 
@@ -164,6 +164,30 @@ def compare(
         found = run_and_compare(settings, seed_range(seeds), out, oracle=oracle, say=typer.echo)
         typer.echo("\n" + comparison_text(found))
         typer.echo(f"Results: {out / 'compare.json'}, compare.md and compare.html beside it")
+
+
+@app.command()
+def save(
+    file: Annotated[Path, typer.Argument(help="The zip to write.")] = Path("work.zip"),
+    folder: Annotated[Path, typer.Option(help="The course's folder.")] = Path("."),
+) -> None:
+    """Pack changed notebooks and runs into one file, to download before a server forgets them."""
+    from xlt_tutorial.keep import save as pack
+
+    with _plainly("Nothing was written."):
+        typer.echo(str(pack(file, folder)))
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="The zip from xlt save.")] = Path("work.zip"),
+    folder: Annotated[Path, typer.Option(help="The course's folder.")] = Path("."),
+) -> None:
+    """Put saved work back; what is there and differs is renamed first."""
+    from xlt_tutorial.keep import restore as unpack
+
+    with _plainly("Call it again: what is the same already stays."):
+        typer.echo(str(unpack(file, folder)))
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

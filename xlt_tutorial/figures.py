@@ -7,11 +7,9 @@ Colours, markers and the treatment of text from data are those of ``styles``. Al
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import os
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xlt_tutorial.errors import XltError, unknown
-from xlt_tutorial.styles import FONT, PALETTE, language_name, plain_text, safe_text, styles
+from xlt_tutorial.styles import FONT, PALETTE, language_name, markdown_text, plain_text, safe_text, styles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +82,7 @@ def before_after_map(
     if sorted(before) != sorted(after) or not before:
         message = f"before has the layers {sorted(before)}, after {sorted(after)}"
         raise XltError(f"{message}: give both the same, at least one.")
-    fig = _sliding((before, after), source, colour, layer, titles)
+    fig = _sliding((before, after), source, colour, layer, [safe_text(title) for title in titles])
     return fig.update_layout(xaxis2_matches="x", yaxis2_matches="y")
 
 
@@ -312,7 +310,7 @@ def show(fig: Figure, sentence: str) -> None:
         except Exception as error:  # kaleido, choreographer and chromium each raise their own
             warnings.warn(f"No PNG was made; install kaleido and chromium, or set BROWSER_PATH: {error}", stacklevel=2)
     display(bundle, raw=True, metadata={"image/png": {"alt": plain}} if "image/png" in bundle else {})
-    display(Markdown("*" + re.sub(r"([\\`*_{}\[\]#$|~])", r"\\\1", html.escape(plain, quote=False)) + "*"))
+    display(Markdown(f"*{markdown_text(plain)}*"))
 
 
 def _check_points(points: pd.DataFrame, colour: str) -> None:
@@ -481,6 +479,6 @@ def _dressed(fig: Figure, height: int, title: str | None, legend: str) -> Figure
         legend={"title": {"text": legend}, "itemsizing": "constant"},
         margin={"l": 20, "r": 20, "t": 60 if title else 40, "b": 30},
         height=height,
-        title=title,
+        title=safe_text(title, 110) if title else None,
     )
     return fig

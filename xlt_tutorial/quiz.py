@@ -15,6 +15,7 @@ from types import EllipsisType
 from typing import Any
 
 from xlt_tutorial.errors import XltError, unknown
+from xlt_tutorial.styles import markdown_text
 
 FOLDER = Path(__file__).resolve().parent / "questions"
 
@@ -119,5 +120,5 @@ def quiz(name: str, choice: str | EllipsisType = ...) -> Shown:
         return Shown("\n".join([question.text, "", *lines, "", told]))
     option = question.options.get(str(choice).strip(" .:)('\"").upper())
     if option is None:
-        return Shown(f"There is no option {choice!r}: choose {', '.join(question.options)}.")
+        return Shown(f"There is no option {markdown_text(repr(choice))}: choose {', '.join(question.options)}.")
     return Shown(f"**{'Right' if option.right else 'No'}.** {option.reason}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlt_tutorial.figures import before_after_map, language_bars, language_name, loss_history
 from xlt_tutorial.files import write_whole
+from xlt_tutorial.styles import plain_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -48,8 +49,9 @@ def write_report(results: Results, maps: Maps, out: str | Path) -> None:
     moved = before_after_map(maps["before"], maps["after"], source, titles=("Before training", "After EAR"))
     losses = loss_history({name: r["history"] for name, r in methods.items()})
     environment = Environment(
-        loader=PackageLoader("xlt_tutorial"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+        loader=PackageLoader("xlt_tutorial"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        finalize=lambda value: plain_text(value) if type(value) is str else value,  # what is Markup has its own kind
+    )  # fmt: skip
     page = environment.get_template("report.html.j2").render(
         results=results, source=source, targets=targets, name=language_name, plotly=Markup(get_plotlyjs()),
         bars={"html": _html(bars), "sentence": bars_sentence(results)},

@@ -61,11 +61,22 @@ def plain_text(value: object) -> str:
 
 
 def safe_text(value: object, width: int = 60) -> str:
-    """Return text from data for a figure: ``plain_text``, wrapped at ``width`` and escaped.
+    """Return text from data for a figure: ``plain_text``, wrapped at ``width``, cut after six lines and escaped.
 
     Lines with right-to-left letters are isolated (U+2068 .. U+2069), so that they cannot reorder their surroundings.
+    A dollar is written by its number, or plotly would set what stands between two of them as mathematics.
     """
-    lines = textwrap.wrap(plain_text(value), width, max_lines=6, placeholder=" …")
+    lines = textwrap.wrap(plain_text(str(value)[: 20 * width]), width, max_lines=6, placeholder=" …")
     backwards = [any(unicodedata.bidirectional(c) in ("R", "AL") for c in line) for line in lines]
-    shown = [html.escape(line, quote=False) for line in lines]
+    shown = [html.escape(line, quote=False).replace("$", "&#36;") for line in lines]
     return "<br>".join(f"\u2068{s}\u2069" if rtl else s for s, rtl in zip(shown, backwards, strict=True))
+
+
+def markdown_text(value: object) -> str:
+    """Return text from data for Markdown: ``plain_text`` in one line that shows as it is.
+
+    Nothing in it becomes an element, emphasis, mathematics or a link, not even an address that stands there bare.
+    """
+    escaped = html.escape(" ".join(plain_text(value).split()), quote=False)
+    escaped = re.sub(r"([\\`*_{}\[\]#$|~@])", r"\\\1", escaped)
+    return re.sub(r"(?i):(?=//)|(?<=\bwww)\.", r"\\\g<0>", escaped)

@@ -1,7 +1,7 @@
 """Explorers of stored results: notebook 08's maps before and after training, linked and with their numbers.
 
 ``stored`` is the file of the maps, ``scene`` and ``tables`` say what a state of the view shows (no widget in them),
-``explorer`` puts it on the screen, and ``make`` computes the file anew.
+``explorer`` puts it on the screen, by ``patient``'s figure, and ``make`` computes the file anew.
 """
 
 from xlt_tutorial.widgets.explorer import Explorer, explore

@@ -11,6 +11,7 @@ import numpy as np
 
 from xlt_tutorial.styles import FONT, language_name, safe_text, styles
 from xlt_tutorial.widgets import scene, tables
+from xlt_tutorial.widgets.patient import figure_widget
 from xlt_tutorial.widgets.scene import COLOURS, GREY, PROJECTIONS, adjusted, first_view, marks, remarks
 from xlt_tutorial.widgets.stored import Maps, MapsError, read_maps
 
@@ -19,7 +20,7 @@ _TICKS = ["0", "0.5", "1+"]
 _AXIS = {"range": [-0.03, 1.03], "showticklabels": False, "ticks": "", "showgrid": False, "zeroline": False}
 _AXIS |= {"showline": True, "mirror": True, "linecolor": "#bbbbbb"}
 _LEGEND = {"orientation": "h", "x": 0, "itemclick": False, "itemdoubleclick": False, "font": {"size": 11}}
-_LIT = {"mode": "markers+text", "textposition": "top center", "textfont": {"size": 13}, "hoverinfo": "text"}
+_LIT = {"mode": "markers+text", "textfont": {"size": 13}, "hoverinfo": "text"}
 
 
 def explore(maps: Maps | None = None, webgl: bool = True, **wishes: Any) -> Explorer:
@@ -248,7 +249,6 @@ def _figure(maps: Maps, webgl: bool, drawn: Sequence[Mapping[str, Any]]) -> Any:
 
     It is made whole before it becomes a widget: what is added to a widget before it is on the screen can get lost.
     """
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     looks, labels = styles(maps.languages), styles(maps.labels.tolist(), "label")
@@ -294,7 +294,7 @@ def _figure(maps: Maps, webgl: bool, drawn: Sequence[Mapping[str, Any]]) -> Any:
         yaxis2_matches="y",
         hovermode="closest",
     )
-    return go.FigureWidget(fig)
+    return figure_widget(fig)
 
 
 def _same(value: Any, drawn: Any) -> bool:

@@ -198,10 +198,10 @@ class GridPlayground(_Playground):
 
         made = self.controls
         made["study"] = widgets.Dropdown(
-            options=list(self.grid.studies), description="Study", layout={"width": "290px"}
+            options=list(self.grid.studies), description="Study", layout={"width": "250px"}
         )
         for name, told in (("setting", "Setting"), ("against", "Against"), ("language", "Language")):
-            made[name] = widgets.Dropdown(description=told, layout={"width": "330px"})
+            made[name] = widgets.Dropdown(description=told, layout={"width": "310px"})
         for name in ("study", "setting", "against", "language"):
             self._listen(name, partial(self._turn, name))
         for letter, told in zip("EAR", ("push", "pull", "robust"), strict=True):

@@ -25,6 +25,7 @@ GREY = "#8a8a8a"
 SHADES = [[0.0, "#dcc300"], [0.35, "#8f8a6f"], [0.7, "#4c5a86"], [1.0, "#00204d"]]  # after cividis, darker at its start
 STRONG, FAINT = 0.85, 0.12  # opacity of the points, and of the others while some are lit
 SIZE, LIT_SIZE = 5, 12  # pixels
+SIDES = ("top center", "middle right", "bottom center", "middle left", "top right", "bottom left", "top left")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Number:
         step, unit = (f"{100 * distance:.0f}", " pts") if share else (self.form.format(distance), "")
         sign = "+" if self.right > self.left else "−"
         change = "0" if float(step) == 0 else f"{sign}{step}{unit}"
-        return self.form.format(self.left), self.form.format(self.right), change
+        left, right = (self.form.format(value).replace("-", "−") for value in (self.left, self.right))
+        return left, right, change
 
 
 def first_view(maps: Maps) -> View:
@@ -232,6 +234,7 @@ def lit(maps: Maps, view: View, stage: str) -> list[dict[str, Any]]:
     ends = [i for other in range(1, len(codes)) for i in (0, other, -1)]
     path = np.concatenate([xy, np.full((1, 2), np.nan, dtype=np.float32)])[ends].reshape(-1, 2)
     points = {"x": xy[:, 0], "y": xy[:, 1], "text": list(codes), "hovertext": hover_texts(maps, places, view.picked)}
+    points["textposition"] = [SIDES[at % len(SIDES)] for at in places]  # codes of near points seldom collide
     points |= {"marker_color": [looks[code][0] for code in codes], "marker_symbol": [looks[code][1] for code in codes]}
     return [{"x": path[:, 0], "y": path[:, 1]}, points]
 

@@ -223,7 +223,7 @@ def toy_figure(frames: Mapping[str, Frame]) -> Figure:
         fig.update_yaxes(side | {"scaleanchor": anchor, "constrain": "domain"}, **plane)
         fig.update_yaxes(range=[0, 100], ticksuffix=" %", nticks=5, **bars)
     fig.update_layout(
-        template="plotly_white", font={"family": FONT, "size": 13, "color": "#222222"}, height=480 if alone else 500,
+        template="plotly_white", font={"family": FONT, "size": 13, "color": "#222222"}, height=420 if alone else 500,
         margin={"l": 10, "r": 10, "t": 40, "b": 20}, legend={"orientation": "h", "y": -0.04},
     )  # fmt: skip
     return fig
