@@ -93,6 +93,7 @@ types: $(STAMP) ## check the package's types
 	$(BIN)/mypy
 
 clean: ## remove .venv, caches and build leftovers; runs/ stays
-	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache \
+	  docs/_build docs/notebooks docs/api/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +

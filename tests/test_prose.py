@@ -1,8 +1,8 @@
 """Prose holds no result that nobody computes: what is measured stands in code, in generated parts, or is checked here.
 
 Sentences with results are printed by the code that has them (``say``, ``figures.show``), so Markdown needs none. What
-numbers it does hold are settings, definitions and questions, listed here; time and memory in the heads are compared with
-what was measured.
+numbers it does hold are settings, definitions and questions, listed here; time and memory in the heads are compared
+with what was measured.
 """
 
 from __future__ import annotations

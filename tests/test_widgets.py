@@ -534,10 +534,10 @@ def test_thousands_of_points_without_lag(maps: Maps) -> None:
         {"picked": 3},
         {"languages": "ja"},
     ):
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         view.set(**step)
-        assert time.perf_counter() - start < 2, step
-        assert view.seconds <= time.perf_counter() - start
+        assert time.process_time() - worked < 2, step
+        assert 0 < view.seconds <= time.perf_counter() - start
 
 
 def many(maps: Maps, items: int) -> Maps:

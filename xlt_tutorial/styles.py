@@ -78,5 +78,5 @@ def markdown_text(value: object) -> str:
     Nothing in it becomes an element, emphasis, mathematics or a link, not even an address that stands there bare.
     """
     escaped = html.escape(" ".join(plain_text(value).split()), quote=False)
-    escaped = re.sub(r"([\\`*_{}\[\]#$|~@])", r"\\\1", escaped)
+    escaped = re.sub(r"([`*_{}\[\]#$|~@\\])", r"\\\1", escaped).replace("\\\\", "&#92;")  # two would begin mathematics
     return re.sub(r"(?i):(?=//)|(?<=\bwww)\.", r"\\\g<0>", escaped)
