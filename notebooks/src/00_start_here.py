@@ -445,7 +445,7 @@ if "train" in tour.splits:
 # ## Use your own data, or another encoder
 #
 # | switch | value | example |
-# |---|---|
+# |---|---|---|
 # | `XLT_TASK` | `emoji`, or a folder of `<split>.<language>.tsv` files | `XLT_TASK=my_data make lab` |
 # | `XLT_ENCODER` | `e5-small`, `xlm-roberta-base`, a hub name or a folder | `XLT_ENCODER=mbert make lab` |
 # | `XLT_METHOD` | `vanilla` or `ear`, where a notebook trains | `XLT_METHOD=ear make lab` |
