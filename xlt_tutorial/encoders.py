@@ -104,7 +104,7 @@ def load_encoder(
     wanted: list[Any] = [keep] if isinstance(keep, str) else list(keep)
     if trim_to is not None or wanted:
         _trim(encoder, trim_to.texts() if trim_to is not None else [], wanted)
-        release_memory()  # the untrimmed embedding
+    release_memory()  # what reading a large vocabulary has left behind
     return encoder
 
 
@@ -282,7 +282,7 @@ def _trim(encoder: Encoder, texts: list[str], keep: list[Any]) -> None:
         )
     vocabulary = layout["model"]["vocab"]
     ids = set(tokenizer.all_special_ids)
-    ids.add(min(range(len(vocabulary)), key=lambda i: vocabulary[i][1]))
+    ids.add(min(range(len(vocabulary)), key=[score for _, score in vocabulary].__getitem__))
     for start in range(0, len(texts), 1024):
         for row in tokenizer(texts[start : start + 1024], truncation=False, verbose=False)["input_ids"]:
             ids.update(row)
@@ -304,6 +304,8 @@ def _trim(encoder: Encoder, texts: list[str], keep: list[Any]) -> None:
     pad = int(tokenizer.pad_token_id)
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(layout))
 
+    del layout, vocabulary, index
+    release_memory()  # the peak comes below, where the whole matrix is read from its file
     model: Any = encoder.model
     old: Tensor = model.get_input_embeddings().weight
     rows = torch.tensor(kept)

@@ -149,11 +149,16 @@ show(
 #
 # Maybe a model that was trained on plain English already survives the swap. Take the one of notebook 02. `trained` is
 # `train` with a memory: it reads the run from the cache, or trains it (one to two minutes) and keeps it.
+#
+# Before that, the swap of notebook 03 is fitted on English train and dev texts. It searches the whole vocabulary, which
+# is the largest thing in this notebook, so it goes first and leaves the memory to the rest.
 
 # %%
 task = load_task(TASK)
 SOURCE, SPLIT = task.source, task.evaluation_split
 wordpiece = ENCODER == "mbert"  # its vocabulary is not trimmed
+splits = [split for split in ("train", "dev") if split != SPLIT and SOURCE in task.splits.get(split, {})]
+swap = NeighbourSwap.fit(load_encoder(ENCODER), [text for split in splits for text in task.texts(split, SOURCE)])
 narrow = load_encoder(ENCODER, trim_to=None if wordpiece else task)
 run = trained(task, narrow, Vanilla(passes=1), recipe=Recipe(select="source", share_every=0), seed=0)
 kept = run.selected
@@ -165,13 +170,11 @@ say(
 # %% [markdown]
 # ## The virtual stream
 #
-# We fit the swap on English train and dev texts, and load the encoder again with the words that the swap may put in.
+# We load the encoder again, with the words that the swap may put in.
 # The trained model lacks most of these words. They were in no training text, so training would have left their vectors
 # as they were: we take those from the encoder, and everything else from the trained model.
 
 # %%
-splits = [split for split in ("train", "dev") if split != SPLIT and SOURCE in task.splits.get(split, {})]
-swap = NeighbourSwap.fit(load_encoder(ENCODER), [text for split in splits for text in task.texts(split, SOURCE)])
 encoder = load_encoder(ENCODER) if wordpiece else load_encoder(ENCODER, trim_to=task, keep=swap.pieces)
 tokenizer, PAD = encoder.tokenizer, int(encoder.tokenizer.pad_token_id or 0)
 shared = slice(None) if wordpiece else torch.isin(encoder.kept_ids, narrow.kept_ids)  # rows of the vocabulary
