@@ -71,3 +71,10 @@ def test_without_a_study_there_is_no_table(tmp_path):
 @pytest.mark.parametrize("mark", ["BEGIN", "END"])
 def test_the_marks_are_there_once(mark):
     assert front.README.read_text().count(getattr(front, mark)) == 1
+
+
+@pytest.mark.parametrize(("seeds", "warned"), [(1, True), (2, True), (3, False)])
+def test_few_seeds_come_with_a_warning(seeds, warned):
+    runs = {str(seed): {"correct": {"en": "10", "de": "01"}} for seed in range(seeds)}
+    text = front.readme(front.README.read_text(), read_maps(), {"runs": {"vanilla": runs, "ear": runs}})
+    assert (f"With {seeds} seed{'s' * (seeds > 1)} so far, read no order into it" in text) == warned

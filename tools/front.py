@@ -116,6 +116,12 @@ def _spread(values: list[float], sign: str = "") -> str:
     return f"{np.mean(values):{sign}.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 
 
+def _caution(study: Mapping[str, Any]) -> str:
+    fewest = min(len(runs) for key, runs in study["runs"].items() if key in SHOWN)
+    told = f"{fewest} seed{'s' * (fewest != 1)}"
+    return "" if fewest >= 3 else f"With {told} so far, read no order into it: another seed would give another one. "
+
+
 def readme(text: str, maps: Maps, study: Mapping[str, Any] | None) -> str:
     """Return README.md with what is between the marks renewed."""
     before, rest = text.split(BEGIN, 1)
@@ -125,7 +131,7 @@ def readme(text: str, maps: Maps, study: Mapping[str, Any] | None) -> str:
             table(study),
             "Accuracy in per cent on test items of the task `emoji`, mean ± standard deviation over seeds; the gain is "
             "over vanilla with the same seeds. All take the same steps over the same rows and choose the epoch on "
-            "English. Intervals, all eight subsets of the terms and other tasks: [docs/results.md](docs/results.md).",
+            f"English. {_caution(study)}Intervals, all eight subsets of the terms and other tasks: [docs/results.md](docs/results.md).",
         ]
     return before + BEGIN + "\n" + "\n\n".join(parts) + "\n\n" + END + rest.split(END, 1)[1]
 

@@ -88,8 +88,8 @@ def _study(name: str, stored: Mapping[str, Any], folder: Path) -> str:
     facts = stored["platform"]
     parts = [
         f"## {name}",
-        f"{stored['question']} Accuracy in per cent, mean ± standard deviation over seeds. {facts['cores']:g} cores, "
-        f"torch {stored['versions']['torch']}.",
+        f"{stored['question']} Accuracy in per cent, mean ± standard deviation over seeds. "
+        f"{_counted(facts['cores'], 'core')}, torch {stored['versions']['torch']}.",
         markdown_table(heads, lines),
     ]
     summary = study_summary(stored)
@@ -129,13 +129,17 @@ def _spread(values: list[float]) -> str:
     return f"{100 * np.mean(values):.1f}" + (f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 
 
+def _counted(number: float, what: str) -> str:
+    return f"{number:g} {what}{'s' * (number != 1)}"
+
+
 def _verdict(summary: Mapping[str, Any]) -> str:
     """Say which gains stand out of their intervals, or that none does."""
     entries = summary["rows"]["target_mean"]["gain"]
     if all(entry["interval"] is None for entry in entries.values()):
         best, gain = max(((key, entry["gain"]) for key, entry in entries.items()), key=lambda item: item[1])
         return (
-            f"With {len(summary['seeds'])} seeds there is no interval over seeds. The largest mean gain is "
+            f"With {_counted(len(summary['seeds']), 'seed')} there is no interval over seeds. The largest mean gain is "
             f"{100 * gain:+.1f} points ({best})."
         )
     up = [f"{key} ({100 * e['gain']:+.1f})" for key, e in entries.items() if e["interval"][0] > 0]
