@@ -131,7 +131,8 @@ def readme(text: str, maps: Maps, study: Mapping[str, Any] | None) -> str:
             table(study),
             "Accuracy in per cent on test items of the task `emoji`, mean ± standard deviation over seeds; the gain is "
             "over vanilla with the same seeds. All take the same steps over the same rows and choose the epoch on "
-            f"English. {_caution(study)}Intervals, all eight subsets of the terms and other tasks: [docs/results.md](docs/results.md).",
+            f"English. {_caution(study)}Intervals, all eight subsets of the terms and other tasks: "
+            "[docs/results.md](docs/results.md).",
         ]
     return before + BEGIN + "\n" + "\n\n".join(parts) + "\n\n" + END + rest.split(END, 1)[1]
 
