@@ -12,8 +12,10 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import jupytext
@@ -282,28 +284,39 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def one_core() -> Iterator[None]:
-    """Leave one core to this process and to what it starts, as Binder does."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield  # macOS and Windows have no such call
-        return
-    granted = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(granted)})
-    yield
-    os.sched_setaffinity(0, granted)
+@pytest.fixture(scope="session")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache: Path
+) -> Iterator[dict[Path, Future[tuple[NotebookNode, dict[str, int]]]]]:
+    """The runs of the chosen notebooks: each alone on a core, as on Binder, as many at a time as there are cores."""
+    chosen = [item.callspec.params["source"] for item in request.session.items if item.get_closest_marker("notebooks")]
+    cores: SimpleQueue[int] = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0))[:4] if hasattr(os, "sched_setaffinity") else [0]:
+        cores.put(core)
+
+    def run(source: Path) -> tuple[NotebookNode, dict[str, int]]:
+        core = cores.get()
+        try:
+            if hasattr(os, "sched_setaffinity"):  # macOS and Windows have no such call
+                os.sched_setaffinity(0, {core})  # of this thread, and of what it starts
+            folder = tmp_path_factory.mktemp(source.stem) / "notebooks"
+            shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+            notebook = publish.read_source(source)
+            one = {"OMP_NUM_THREADS": "1"}  # binder/start
+            return notebook, publish.execute(notebook, folder, timeout=1800, XLT_CACHE=str(cache), **one)
+        finally:
+            cores.put(core)
+
+    with ThreadPoolExecutor(cores.qsize()) as pool:
+        yield {source: pool.submit(run, source) for source in chosen}
 
 
 @pytest.mark.notebooks
 @each_source
 def test_a_reader_can_run_it_on_one_core_in_binders_memory(
-    source: Path, tmp_path: Path, cache: Path, one_core: None, monkeypatch: pytest.MonkeyPatch
+    source: Path, runs: dict[Path, Future[tuple[NotebookNode, dict[str, int]]]]
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # binder/start
-    folder = tmp_path / "notebooks"
-    shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    notebook = publish.read_source(source)
-    cost = publish.execute(notebook, folder, timeout=1800, XLT_CACHE=str(cache))
+    notebook, cost = runs[source].result()
     print(f"{source.stem}: {cost['seconds']} s, {cost['peak_memory_mb']} MB")
     assert cost["peak_memory_mb"] <= MEMORY_MB
     text = "\n".join(output.get("text", "") for output in outputs(notebook))
