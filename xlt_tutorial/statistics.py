@@ -20,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 from xlt_tutorial.errors import XltError, unknown
+from xlt_tutorial.styles import markdown_text
 
 Results = Mapping[str, Mapping[Any, Mapping[str, np.ndarray]]]
 Entries = dict[str, dict[str, dict[str, Any]]]  # method -> "target_mean" or language -> entry
@@ -264,18 +265,20 @@ def markdown(summary: Mapping[str, Any]) -> str:
         told += " speak of others"
     parts = []
     for method in summary["methods"]:
-        heads = ["language", baseline, method, f"gain [{level}]" if not each else "gain"]
+        shown = [markdown_text(one) for one in (baseline, method)]
+        heads = ["language", *shown, f"gain [{level}]" if not each else "gain"]
         heads += [f"seed {one['seed']} [{level}]" for one in each] + ["p", "Holm p", "detectable"]
         lines = []
         for name, row in rows.items():
             gain = row["gain"][method]
-            label = {"target_mean": "**target mean**", summary["source"]: f"{name} (source)"}.get(name, name)
+            safe = markdown_text(name)
+            label = {"target_mean": "**target mean**", summary["source"]: f"{safe} (source)"}.get(name, safe)
             cells = [label, *(_accuracy(row["accuracy"][one]) for one in (baseline, method)), _gain(gain)]
             cells += [_points(one["gain"], one["interval"]) for one in gain["by_seed"]]
             least = "" if gain["detectable"] is None else f"{100 * gain['detectable']:.1f}"
             lines.append([*cells, _p(gain["p"]), _p(gain["holm"]), least])
         said = (
-            f"**{method}** against **{baseline}**: accuracy in %, {spread} {counted}, {first['n_items']} items"
+            f"**{shown[1]}** against **{shown[0]}**: accuracy in %, {spread} {counted}, {first['n_items']} items"
             f"{clusters} per language; {told}; differences in points; p by sign flips over items; detectable: the"
             f" smallest true difference that had a chance of {100 * POWER:.0f} % to show."
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -538,9 +539,16 @@ def _restore(accelerator: Accelerator, folder: Path) -> tuple[_State, dict[str, 
     newest = next((path for path in sorted(folder.glob("step-*"), reverse=True) if is_whole(path)), None)
     if newest is None:
         return _State(), None
-    accelerator.load_state(str(newest))
-    state = _State(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
-    return state, load_file(newest / "best.safetensors") if state.best is not None else None
+    try:
+        accelerator.load_state(str(newest))  # pickles among it are read as plain values (torch's weights_only)
+        state = _State(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+        return state, load_file(newest / "best.safetensors") if state.best is not None else None
+    except (UnpicklingError, TypeError, KeyError, ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise XltError(
+            f"{newest} does not hold a checkpoint of this run ({reason}). Delete that folder: the run goes on from the "
+            "checkpoint before it, or starts again."
+        ) from error
 
 
 def _bar(total: int, done: int, name: str, progress: bool) -> Any:

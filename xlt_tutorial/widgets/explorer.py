@@ -258,7 +258,7 @@ def _figure(maps: Maps, webgl: bool, drawn: Sequence[Mapping[str, Any]]) -> Any:
         for code in maps.languages:
             marker = {"symbol": looks[code][1], "size": scene.SIZE, "colorscale": scene.SHADES, "cmin": 0, "cmax": 1}
             kind = {"type": "scattergl" if webgl else "scatter", "mode": "markers", "hoverinfo": "text"}
-            traces.append((unlisted | kind | {"marker": marker, "name": language_name(code)}, column))
+            traces.append((unlisted | kind | {"marker": marker, "name": safe_text(language_name(code))}, column))
     for column in (1, 2):
         line = {"color": "#666666", "width": 1}
         traces.append((unlisted | {"type": "scatter", "mode": "lines", "line": line, "hoverinfo": "skip"}, column))
@@ -266,7 +266,8 @@ def _figure(maps: Maps, webgl: bool, drawn: Sequence[Mapping[str, Any]]) -> Any:
         traces.append((unlisted | {"type": "scatter", "marker": marker} | _LIT, column))
     nowhere = {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "hoverinfo": "skip"}
     for code in maps.languages:
-        traces.append((nowhere | {"name": language_name(code), "marker": {"symbol": looks[code][1], "size": 9}}, 1))
+        marker = {"symbol": looks[code][1], "size": 9}
+        traces.append((nowhere | {"name": safe_text(language_name(code)), "marker": marker}, 1))
     for label, (colour, _) in labels.items():
         marker = {"color": colour, "size": 9}
         traces.append((nowhere | {"name": safe_text(label), "marker": marker, "legend": "legend2"}, 1))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from xlt_tutorial.training import Recipe
 
 PAD_TO = 16  # of the published pull on "emoji": the longest English name has 11 tokens
+LONGEST = 300  # characters of a text: an array of texts takes for each the room of its longest
 AGAIN_NEIGHBOURS = 50  # of the last layer's second layout; in the range of 2 to 100 that umap's documentation names
 TITLES = {"encoder": "The encoder as it is", "vanilla": "After vanilla training", "ear": "After EAR"}
 SHORT = {"encoder": "as it is", "vanilla": "vanilla", "ear": "EAR"}
@@ -269,13 +270,16 @@ def _assembled(job: _Job, names: Sequence[str], setting: Mapping[str, Any]) -> M
 def _texts(task: ParallelTask, split: str, rows: Sequence[int]) -> dict[str, Any]:
     data = {code: task[split][code].select(rows) for code in task[split]}
     texts = {
-        code: [" / ".join(parts) for parts in zip(*(table[column] for column in task.text_columns), strict=True)]
+        code: [
+            " / ".join(parts)[:LONGEST] for parts in zip(*(table[column] for column in task.text_columns), strict=True)
+        ]
         for code, table in data.items()
     }
     first = data[task.source]
     faces = list(first["emoji"]) if "emoji" in first.column_names else [""] * len(rows)
     labels = [task.labels[label] for label in first["label"]]
-    return {"texts": texts, "emoji": faces, "ids": list(map(str, first["id"])), "labels": labels}
+    rest = {"emoji": faces, "ids": list(map(str, first["id"])), "labels": labels}
+    return {"texts": texts} | {name: [cell[:LONGEST] for cell in cells] for name, cells in rest.items()}
 
 
 def _rounded(value: Any) -> Any:

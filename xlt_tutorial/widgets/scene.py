@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xlt_tutorial.errors import XltError, unknown
-from xlt_tutorial.styles import language_name, safe_text, styles
+from xlt_tutorial.styles import language_name, plain_text, safe_text, styles
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -153,7 +153,7 @@ def remarks(maps: Maps, view: View) -> list[str]:
     if view.languages and view.left == view.right:
         said.append(f"Both panels show the same stage ({maps.title(view.left)}): choose another for one of them.")
     if view.picked is not None:
-        face = safe_text(maps.emoji[view.picked] or maps.texts[0, view.picked])
+        face = plain_text(maps.emoji[view.picked] or maps.texts[0, view.picked])[:60]  # tables escape it
         if view.picked not in view.concepts:
             said.append(f"{face} is picked, but not among the {len(view.concepts)} items shown.")
         elif view.languages and (hidden := len(maps.languages) - len(view.languages)):
@@ -252,7 +252,7 @@ def hover_text(maps: Maps, language: int, concept: int) -> str:
     lines += [f"<i>{safe_text(roman)}</i>"] if roman else []
     lines.append(f"{safe_text(language_name(code))} · {safe_text(maps.labels[concept])}")
     if language:
-        lines.append(f"{language_name(maps.source)}: {safe_text(maps.texts[0, concept])}")
+        lines.append(f"{safe_text(language_name(maps.source))}: {safe_text(maps.texts[0, concept])}")
     return "<br>".join(lines)
 
 

@@ -24,7 +24,7 @@ def message_html(said: Sequence[str]) -> str:
     if not said:
         return ""
     box = "border-left:4px solid #d55e00;padding:2px 10px;margin:2px 0"
-    return f'<div role="status" style="{box}">' + "<br>".join(escape(plain_text(one)) for one in said) + "</div>"
+    return f'<div role="status" style="{box}">' + "<br>".join(_text(one, 2000) for one in said) + "</div>"
 
 
 def numbers_html(maps: Maps, view: View) -> str:
@@ -38,7 +38,7 @@ def numbers_html(maps: Maps, view: View) -> str:
         cells = "".join(f"<td {_CELL}>{cell}</td>" for cell in (*told, ""))
         rows += f"<tr><th {_NAMES}>Accuracy<br><span {_NOTE}>{note}</span></th>{cells}</tr>"
     title = f"Layer {view.layer}, over all {maps.info['test_concepts']} test items"
-    return f"<b>{title}</b>{_TABLE}<tr><th></th>{heads}<th {_CELL}>change</th></tr>{rows}</table>"
+    return f"<b>{_text(title)}</b>{_TABLE}<tr><th></th>{heads}<th {_CELL}>change</th></tr>{rows}</table>"
 
 
 def picked_html(maps: Maps, view: View) -> str:
@@ -66,7 +66,7 @@ def picked_html(maps: Maps, view: View) -> str:
     )
     label = f"<b>{_text(maps.emoji[concept])} {_text(maps.texts[0, concept])}</b> · {_text(maps.labels[concept])}"
     head = f"<tr><th {_HEAD} colspan='3'>{label}</th>{spans}</tr><tr><th {_HEAD} colspan='3'></th>{sides}</tr>"
-    return f"{_TABLE}{head}{rows}</table><span {_NOTE}>{note}</span>"
+    return f"{_TABLE}{head}{rows}</table><span {_NOTE}>{_text(note, len(note))}</span>"
 
 
 def sentence(maps: Maps, left: str, right: str, layer: int) -> str:
@@ -109,5 +109,6 @@ def _short(maps: Maps, stage: str) -> str:
     return str(maps.info["stages"][stage].get("short", stage))
 
 
-def _text(value: str | np.str_) -> str:
-    return escape(plain_text(value))
+def _text(value: str | np.str_, longest: int = 300) -> str:
+    text = plain_text(value)
+    return escape(text if len(text) <= longest else f"{text[:longest]} …")
