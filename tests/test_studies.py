@@ -148,6 +148,9 @@ def test_a_study_that_cannot_be_read_says_what_makes_it(study):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
     with pytest.raises(XltError, match=r"tiny.json was written by another version.*python -m studies tiny"):
         stored_study("tiny", study / "results")
+    (study / "results" / "half.json").write_text('{"format": 1, "runs"')
+    with pytest.raises(XltError, match=r"half.json is damaged .*python -m studies half"):
+        stored_study("half", study / "results")
 
 
 def test_the_page_says_what_is_stored(study):

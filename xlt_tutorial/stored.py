@@ -28,15 +28,18 @@ def stored(name: str, folder: Path = RESULTS) -> dict[str, Any]:
         ``{setting: {seed: {"correct": {language: "0110..."}, "selected", "epochs", "gradient_shares", ..}}}``.
 
     Raises:
-        XltError: There is none, or one that another version of the package wrote; the message has the command that
-            makes it anew.
+        XltError: There is none, a damaged one, or one that another version of the package wrote; the message has the
+            command that makes it anew.
     """
     path = folder / f"{name}.json"
     remedy = f"In a clone of the course, `python -m studies {name}` makes it."
     if not path.exists():
         there = ", ".join(sorted(other.stem for other in folder.glob("*.json"))) or "none"
         raise XltError(f'There is no stored study "{name}" (stored: {there}). {remedy}')
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise XltError(f"{path.name} is damaged ({error}). {remedy}") from error
     if content.get("format") != FORMAT:
         raise XltError(f"{path.name} was written by another version of the package. {remedy}")
     return content
