@@ -130,6 +130,7 @@ def prepare(setting: Setting, fit: bool = False) -> Prepared:
     synonyms = None
     if setting.table is not None:
         synonyms = SynonymSwap.from_file(setting.table, max_length=setting.recipe.max_length, **options)
+    release_memory()  # of what the caller has dropped: the whole vocabulary is the largest thing
     full = load_encoder(setting.encoder, setting.source)
     maker: Maker | None = synonyms
     keep: set[Any] = set()
