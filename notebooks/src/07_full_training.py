@@ -27,7 +27,7 @@
 # [06](06_robust_target.ipynb), and of a fair baseline, from [02](02_zero_shot_baseline.ipynb). A sentence on each is
 # repeated here.
 #
-# **Time and memory**: about 5 minutes on two cores, about 1.8 GB.
+# **Time and memory**: about 5 minutes on two cores, about 1.5 GB.
 #
 # **Where it runs**: on a laptop, without a GPU and without a model hub; on Binder and Colab too. The two playgrounds
 # need a running kernel; without one, figures stand in for them.

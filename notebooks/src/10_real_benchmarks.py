@@ -445,7 +445,7 @@ def setting(method):
         return replace(published, recipe=replace(published.recipe, epochs=epochs, precision=precision))
     few = [code for code in FEW if code in tasks[TASK].targets] or tasks[TASK].targets[:4]
     # Two epochs, so a higher rate; padded to the longest row of a batch and not to a fixed width, which takes longer.
-    recipe = Recipe(epochs=2, learning_rate=2e-4, batch_size=16, max_length=128, share_every=0, max_tokens=384)
+    recipe = Recipe(epochs=2, learning_rate=2e-4, batch_size=16, max_length=128, share_every=0, max_tokens=192)
     limit = {"limit": LIMIT} if "train" in tasks[TASK].splits else {}
     options = {"pad_to": None} if method.startswith("ear") else {}
     return Setting(place(TASK), {"languages": few, **limit}, ENCODER, method=method, options=options, recipe=recipe)
