@@ -55,20 +55,28 @@ def test_entries_are_the_heads_and_the_costs(folder: Path) -> None:
     cats, dogs = contents.entries(folder, folder / "processes.json")
     assert (cats.name, cats.title, cats.subtitle) == ("00_cats", "Count the cats", "What cats cost, and why.")
     assert cats.objectives == ("how to count", "why a long objective that takes two lines is one")
-    assert (cats.seconds, cats.memory_mb, cats.one_core, dogs.seconds, dogs.one_core) == (42, 1234, None, 190.0, 290.0)
+    assert (cats.memory_mb, cats.one_core, cats.two_cores) == (1234, None, None)
+    assert (dogs.one_core, dogs.two_cores) == (290.0, 190.0)
     text = contents.page([cats, dogs])
-    assert "| [01_dogs](01_dogs.ipynb) | Count the dogs | 3 | 5 | 1.2 |" in text
-    assert "| [00_cats](00_cats.ipynb) | Count the cats | under 1 |  | 1.2 |" in text
+    assert "| [01_dogs](01_dogs.ipynb) | Count the dogs | 5 | 3 | 1.2 |" in text
+    assert "| [00_cats](00_cats.ipynb) | Count the cats | - | - | 1.2 |" in text
     assert "## [00 Count the cats](00_cats.ipynb)\n\nWhat cats cost, and why.\n\n- how to count\n- why a long" in text
 
 
 def test_the_readme_is_changed_between_the_marks_alone(folder: Path) -> None:
-    found = contents.entries(folder, folder / "none.json")
+    rows = [
+        {"what": stem, "cores": 1, "seconds": seconds, "source": publish.code_sha256(folder / "src" / f"{stem}.py")}
+        for stem, seconds in (("00_cats", 42.0), ("01_dogs", 200.0))
+    ]
+    (folder / "processes.json").write_text(json.dumps({"whole": rows}))
+    found = contents.entries(folder, folder / "processes.json")
     text = contents.readme(found, f"before\n\n{contents.BEGIN}old\n{contents.END}\n\nafter\n")
     assert text.startswith(f"before\n\n{contents.BEGIN}") and text.endswith(f"{contents.END}\n\nafter\n")
     assert "old" not in text and "| [00_cats](notebooks/00_cats.ipynb) | What cats cost, and why. | under 1 |" in text
-    assert "All of them run for 4 minutes on two cores." in text, "42 and 200 seconds"
+    assert "All of them run for 4 minutes on one core." in text, "42 and 200 seconds"
     assert contents.readme(found, text) == text
+    unmeasured = contents.readme(contents.entries(folder, folder / "none.json"), text)
+    assert "All of them" not in unmeasured and "| What cats cost, and why. | - |" in unmeasured
 
 
 def test_the_tables_of_the_course_are_up_to_date() -> None:

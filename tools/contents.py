@@ -2,7 +2,7 @@
 
 ``notebooks/README.md`` has titles, objectives, minutes and memory; ``README.md`` a shorter table between two marks.
 Titles and objectives are the heads of the sources. Minutes come from benchmarks/results/processes.json, where the same
-code was measured; else, on two cores, from publishing, which may have shared the machine. Memory is that of publishing.
+code was measured with an unpacked encoder and nothing else kept. Memory is that of publishing.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ unfinished one says so and does not stop the notebook. The sources are in `src`.
 
 @dataclass(frozen=True)
 class Entry:
-    """What the tables say of one notebook; ``one_core`` is ``None`` where it was not measured."""
+    """What the tables say of one notebook; seconds are ``None`` where they were not measured."""
 
     name: str
     title: str
     subtitle: str
     objectives: tuple[str, ...]
-    seconds: float
     memory_mb: float
     one_core: float | None
+    two_cores: float | None
 
 
 def entries(folder: Path = publish.NOTEBOOKS, processes: Path = PROCESSES) -> list[Entry]:
@@ -67,26 +67,27 @@ def entries(folder: Path = publish.NOTEBOOKS, processes: Path = PROCESSES) -> li
         ]
         cost = nbformat.read(folder / f"{source.stem}.ipynb", as_version=4).metadata["xlt"]
         code = publish.code_sha256(source)
-        two, one = timed.get((code, 2), cost["seconds"]), timed.get((code, 1))
-        entry = Entry(source.stem, title, " ".join(subtitle.split()), tuple(objectives), two, cost["peak_memory_mb"],
-                      one)  # fmt: skip
+        seconds = (timed.get((code, 1)), timed.get((code, 2)))
+        entry = Entry(
+            source.stem, title, " ".join(subtitle.split()), tuple(objectives), cost["peak_memory_mb"], *seconds
+        )
         found.append(entry)
     return found
 
 
 def minutes(seconds: float | None) -> str:
-    """Write seconds as minutes: whole ones, or "under 1"."""
-    return "" if seconds is None else "under 1" if seconds < 60 else f"{seconds / 60:.0f}"
+    """Write seconds as minutes: whole ones, or "under 1"; a dash for what was not measured."""
+    return "-" if seconds is None else "under 1" if seconds < 60 else f"{seconds / 60:.0f}"
 
 
 def page(found: list[Entry]) -> str:
     """Return ``notebooks/README.md``."""
     lines = [
-        [f"[{one.name}]({one.name}.ipynb)", one.title, minutes(one.seconds), minutes(one.one_core),
+        [f"[{one.name}]({one.name}.ipynb)", one.title, minutes(one.one_core), minutes(one.two_cores),
          f"{one.memory_mb / 1000:.1f}"]
         for one in found
     ]  # fmt: skip
-    table = markdown_table(["notebook", "title", "minutes, two cores", "minutes, one core", "GB"], lines)
+    table = markdown_table(["notebook", "title", "minutes, one core", "minutes, two cores", "GB"], lines)
     parts = [INTRO, table.replace("| --- | ---: |", "| --- | --- |", 1)]  # the second column is words
     for one in found:
         goals = "\n".join(f"- {goal}" for goal in one.objectives)
@@ -96,11 +97,14 @@ def page(found: list[Entry]) -> str:
 
 def readme(found: list[Entry], text: str) -> str:
     """Return README.md with the table between its marks renewed."""
-    lines = [[f"[{one.name}](notebooks/{one.name}.ipynb)", one.subtitle, minutes(one.seconds)] for one in found]
+    lines = [[f"[{one.name}](notebooks/{one.name}.ipynb)", one.subtitle, minutes(one.one_core)] for one in found]
     before, rest = text.split(BEGIN, 1)
     table = markdown_table(["notebook", "what it shows", "minutes on two cores"], lines)
     table = table.replace("| --- | ---: |", "| --- | --- |", 1)  # the middle column is words
-    whole = f"All of them run for {sum(one.seconds for one in found) / 60:.0f} minutes on two cores."
+    seconds = [one.one_core for one in found]
+    whole = "Minutes are of the running time alone, with nothing kept from another notebook."
+    if all(seconds):
+        whole = f"All of them run for {sum(filter(None, seconds)) / 60:.0f} minutes on one core. {whole}"
     return f"{before}{BEGIN}\n{table}\n\n{whole}\n\n{END}{rest.split(END, 1)[1]}"
 
 
