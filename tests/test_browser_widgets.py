@@ -63,6 +63,8 @@ class Explorer:
         self.plot = self.cell.locator(".js-plotly-plot").first
         self.plot.wait_for()
         self.plot.locator(".main-svg").first.wait_for()
+        drawn = "plot => plot.data[1]?.x?.length && plot.data[2]?.x?.length"  # an empty figure comes first
+        self.page.wait_for_function(drawn, arg=self.plot.element_handle(), timeout=MINUTE)
         reader.settle()
 
     def press(self, name: str) -> None:

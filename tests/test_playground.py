@@ -70,7 +70,7 @@ def damaged(correct: object) -> str:
     [
         (None, r'no stored study "emoji_methods".*`python -m studies emoji_methods`'),
         *(
-            (content, "emoji_methods.json is damaged: delete it, and `python -m studies emoji_methods`")
+            (content, "emoji_methods.json is damaged.*Delete it.*`python -m studies emoji_methods`")
             for content in ("{", "[]", damaged({}), damaged({"en": "01x"}), damaged("01"))
         ),
         (json.dumps({"format": FORMAT + 1}), "another version.*`python -m studies emoji_methods`"),

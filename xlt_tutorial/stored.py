@@ -32,16 +32,16 @@ def stored(name: str, folder: Path = RESULTS) -> dict[str, Any]:
             command that makes it anew.
     """
     path = folder / f"{name}.json"
-    remedy = f"In a clone of the course, `python -m studies {name}` makes it."
+    remedy = f"`python -m studies {name}` in a clone of the course makes it."
     if not path.exists():
         there = ", ".join(sorted(other.stem for other in folder.glob("*.json"))) or "none"
         raise XltError(f'There is no stored study "{name}" (stored: {there}). {remedy}')
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise XltError(f"{path.name} is damaged ({error}). {remedy}") from error
+        raise XltError(f"{path.name} is damaged ({error}). Delete it; {remedy}") from error
     if content.get("format") != FORMAT:
-        raise XltError(f"{path.name} was written by another version of the package. {remedy}")
+        raise XltError(f"{path.name} was written by another version of the package. Delete it; {remedy}")
     return content
 
 

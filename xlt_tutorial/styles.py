@@ -23,12 +23,13 @@ MARKERS = (
     "hexagram bowtie hourglass star-square diamond-tall star-triangle-up "
     "diamond-wide star-diamond star-triangle-down octagon"
 ).split()
-# The order is that of the palette: a language keeps its colour whatever else is in the figure.
+# The order is that of the palette: a language that it is long enough for keeps its colour in every figure.
 LANGUAGES = {
     **{"en": "English", "es": "Spanish", "ja": "Japanese", "ko": "Korean", "pt": "Portuguese", "it": "Italian"},
     **{"fr": "French", "de": "German", "fa": "Persian", "id": "Indonesian", "zh": "Chinese", "ru": "Russian"},
     **{"tr": "Turkish", "ar": "Arabic", "th": "Thai", "hi": "Hindi", "sw": "Swahili", "vi": "Vietnamese"},
-    **{"bg": "Bulgarian", "el": "Greek", "ur": "Urdu"},
+    **{"bg": "Bulgarian", "el": "Greek", "ur": "Urdu", "yo": "Yoruba"},
+    **{"fi": "Finnish"},
 }
 FONT = "Noto Sans, Segoe UI, Helvetica Neue, Arial, Noto Sans CJK JP, Noto Naskh Arabic, Noto Color Emoji, sans-serif"
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -43,11 +44,12 @@ def language_name(code: str) -> str:
 def styles(values: Iterable[str], kind: str = "language") -> dict[str, tuple[str, str]]:
     """Return ``{value: (colour, marker)}`` in drawing order, a different pair for each.
 
-    A language of ``LANGUAGES`` has its own pair; any other takes, in the order of its code, the next that is free.
+    The first languages of ``LANGUAGES``, as many as there are colours, have their own pairs; any other takes, in the
+    order of its code, the next that is free.
     Labels take pairs in alphabetical order.
     """
     found = set(values)
-    order = list(LANGUAGES) if kind == "language" else []
+    order = list(LANGUAGES)[: len(PALETTE)] if kind == "language" else []
     slot = {value: order.index(value) for value in order if value in found}
     free = (i for i in range(1, len(found) + len(PALETTE)) if i not in slot.values())
     slot |= {value: next(free) for value in sorted(found - set(slot))}

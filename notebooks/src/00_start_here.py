@@ -110,7 +110,7 @@ task
 # test split in every language. Pick another `ROW` and run the cell again.
 
 # %%
-from xlt_tutorial.styles import language_name
+from xlt_tutorial.styles import language_name, markdown_text
 
 ROW = 0
 evaluation = task[task.evaluation_split]
@@ -122,7 +122,7 @@ def name_of(language, row):
 
 names = {language_name(language): name_of(language, ROW) for language in task.languages}
 row = evaluation[task.source][ROW]
-say(f"Row {ROW} {row.get('emoji', '')} has the label **{task.labels[row['label']]}**.")
+say(f"Row {ROW} {row.get('emoji', '')} has the label **{markdown_text(task.labels[row['label']])}**.")
 pd.DataFrame({"text": names})
 
 # %% [markdown]
@@ -289,7 +289,8 @@ answers[hit].iloc[:: max(1, hit.sum() // 6), :3]
 
 # %%
 say(f"**{(~hit).sum()} misses** out of {len(hit)} items.")
-answers[~hit].head(16)
+if not hit.all():
+    display(answers[~hit].head(16))
 
 # %% [markdown]
 # Read them closely. Are they nonsense, or near misses? One way to tell: does the wrong answer at least belong to the
@@ -313,8 +314,8 @@ times = pd.Series(found[misses]).value_counts()
 if len(times):
     often = times.index[0]
     say(
-        f"The wrong answer given most often is **{text(OTHER, often)}** ({text(tour.source, often)}): "
-        f"{times.iloc[0]} of {len(misses)} times."
+        f"The wrong answer given most often is **{markdown_text(text(OTHER, often))}** "
+        f"({markdown_text(text(tour.source, often))}): {times.iloc[0]} of {len(misses)} times."
         + (" Such a point, near to far too many others, is called a *hub*." if times.iloc[0] > 2 else "")
     )
 

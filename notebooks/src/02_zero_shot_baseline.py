@@ -59,7 +59,7 @@ from xlt_tutorial.exercises import check
 from xlt_tutorial.figures import language_bars, loss_history, show
 from xlt_tutorial.objectives import make_objective
 from xlt_tutorial.quiz import quiz
-from xlt_tutorial.styles import language_name
+from xlt_tutorial.styles import language_name, markdown_text
 from xlt_tutorial.trained import trained
 
 TASK = os.environ.get("XLT_TASK", "emoji")
@@ -99,7 +99,7 @@ pd.DataFrame(shares).set_axis(task.labels, axis=0).map("{:.0%}".format)
 # %%
 commonest = int(pd.Series(task["train"][SOURCE]["label"]).mode()[0])
 floor = float(np.mean(np.array(task[SPLIT][SOURCE]["label"]) == commonest))
-say(f"Always **{task.labels[commonest]}**: {floor:.1%} of the test items.")
+say(f"Always **{markdown_text(task.labels[commonest])}**: {floor:.1%} of the test items.")
 
 # %% [markdown]
 # ## A split that does not cheat

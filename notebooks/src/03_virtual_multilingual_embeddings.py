@@ -51,7 +51,7 @@ from xlt_tutorial.exercises import check
 from xlt_tutorial.figures import show
 from xlt_tutorial.projection import project
 from xlt_tutorial.quiz import quiz
-from xlt_tutorial.styles import FONT, PALETTE, language_name, safe_text, styles
+from xlt_tutorial.styles import FONT, PALETTE, language_name, markdown_text, safe_text, styles
 from xlt_tutorial.taps import embedding_noise
 
 TASK = os.environ.get("XLT_TASK", "emoji")
@@ -176,7 +176,8 @@ def text_of(piece):
 mine = [(p, c) for p, c in by_cosine(WORD, 300) if whole_word(p) and plain(text_of(p)) != plain(text_of(WORD))][:10]
 swap = NeighbourSwap.fit(encoder, english, rate=RATE, neighbours=10)
 assert {piece for piece, _ in mine} == set(swap.table[WORD])
-say(f"**{text_of(WORD)}** → " + ", ".join(f"{text_of(piece)} ({cosine:.2f})" for piece, cosine in mine))
+listed = ", ".join(f"{markdown_text(text_of(piece))} ({cosine:.2f})" for piece, cosine in mine)
+say(f"**{markdown_text(text_of(WORD))}** → {listed}")
 say(f"`fit` found candidates for **{len(swap.table)}** words of our texts: {len(swap.pieces):,} different pieces.")
 
 # %% [markdown]
@@ -406,7 +407,8 @@ shown = {"x": tokens, "coin": [f"{coins[i]:.2f}" if i in coins else "stays" for 
 shown["x'"] = virtual
 shown["guess"] = ["" if old == new else guess(text_of(new)) for old, new in zip(tokens, virtual, strict=True)]
 display(pd.DataFrame(shown).T)
-say(f"“{' / '.join(ROW.texts)}”: {len(coins)} of {len(tokens)} tokens are eligible, swapped: {len(copy.swaps)}.")
+said = markdown_text(" / ".join(ROW.texts))
+say(f"“{said}”: {len(coins)} of {len(tokens)} tokens are eligible, swapped: {len(copy.swaps)}.")
 
 # %% [markdown]
 # ## How many rows change at all?
@@ -742,7 +744,7 @@ say(
     f"Of {every:,} possible single swaps, {len(hits)} give exactly the text of another item, and {len(flipped)} of "
     f"these change the label."
     + (" Others keep it, whatever became of the meaning: " if len(same_label) else "")
-    + ", ".join(f"*{line.text}* → *{line.becomes}*" for line in same_label.itertuples())
+    + ", ".join(f"*{markdown_text(line.text)}* → *{markdown_text(line.becomes)}*" for line in same_label.itertuples())
 )
 
 # %% [markdown]

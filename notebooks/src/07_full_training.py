@@ -51,7 +51,7 @@ from xlt_tutorial.figures import language_bars, loss_history, show
 from xlt_tutorial.quiz import quiz
 from xlt_tutorial.statistics import gain_interval
 from xlt_tutorial.stored import accuracies, stored, study_summary
-from xlt_tutorial.styles import language_name
+from xlt_tutorial.styles import language_name, markdown_text
 from xlt_tutorial.system import release_memory, versions
 from xlt_tutorial.trained import trained
 from xlt_tutorial.training import Recipe
@@ -109,9 +109,10 @@ SOURCE, TARGETS = task.source, task.targets
 objective = setting.objective()
 rows = len(task["train"][SOURCE])
 say(
-    f"`{objective.name}` on **{task.name}**: {rows} {language_name(SOURCE)} training texts, {setting.recipe.epochs} "
-    f"epochs, weights {', '.join(f'{name} {weight:g}' for name, weight in objective.weights.items())}. No text "
-    f"of the {len(TARGETS)} target languages trains or selects."
+    f"`{objective.name}` on **{markdown_text(task.name)}**: {rows} {language_name(SOURCE)} training texts, "
+    f"{setting.recipe.epochs} epochs, weights "
+    f"{', '.join(f'{name} {weight:g}' for name, weight in objective.weights.items())}. No text of the {len(TARGETS)} "
+    "target languages trains or selects."
 )
 
 # %% [markdown]

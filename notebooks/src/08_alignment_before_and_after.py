@@ -45,7 +45,7 @@ from xlt_tutorial.alignment import gap_ratio
 from xlt_tutorial.exercises import check
 from xlt_tutorial.figures import layer_curves, layer_map, show
 from xlt_tutorial.quiz import quiz
-from xlt_tutorial.styles import language_name, styles
+from xlt_tutorial.styles import language_name, markdown_text, styles
 from xlt_tutorial.widgets import explore, read_maps, static_map
 from xlt_tutorial.widgets.tables import sentence
 
@@ -486,7 +486,8 @@ def follow(item):
 
 
 for title, item in (("Closer", best), ("Lost", worst)):
-    say(f"**{title}: {maps.emoji[item]} {maps.texts[0, item]}** ({maps.labels[item]}), rank of the English name:")
+    text, label = markdown_text(maps.texts[0, item]), markdown_text(maps.labels[item])
+    say(f"**{title}: {maps.emoji[item]} {text}** ({label}), rank of the English name:")
     display(follow(item))
 
 # %% [markdown]

@@ -59,7 +59,7 @@ from xlt_tutorial.exercises import check
 from xlt_tutorial.figures import show
 from xlt_tutorial.projection import project
 from xlt_tutorial.quiz import quiz
-from xlt_tutorial.styles import PALETTE
+from xlt_tutorial.styles import PALETTE, markdown_text
 from xlt_tutorial.synthetic import concept_space, synthetic_languages
 
 TASK = os.environ.get("XLT_TASK", "emoji")
@@ -602,7 +602,7 @@ for shift in (0.5, 1, 2, 3):
         "L1 asks, centred": f"{retrieval(languages['en'], languages['L1'], centred=True)['to_source']:.0%}",
     }
 display(pd.DataFrame(rows).T)
-name = " / ".join(measured[hub][column] for column in task.text_columns)
+name = markdown_text(" / ".join(measured[hub][column] for column in task.text_columns))
 say(f"The hub at shift 3: {measured[hub].get('emoji', '')} “{name}”. Report both directions, or say which one.")
 
 # %% [markdown]

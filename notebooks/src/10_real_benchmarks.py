@@ -57,7 +57,7 @@ from xlt_tutorial.hub_tasks import BENCHMARKS
 from xlt_tutorial.quiz import quiz
 from xlt_tutorial.statistics import detectable, markdown, sign_flip, summary
 from xlt_tutorial.stored import stored
-from xlt_tutorial.styles import PALETTE, language_name
+from xlt_tutorial.styles import PALETTE, language_name, markdown_text
 from xlt_tutorial.training import has_bfloat16
 
 
@@ -245,7 +245,8 @@ write(LABELS)
 # %%
 crossed = load_task(own, generalized=True)
 row = crossed["test"]["de-fr"][2]
-say(f"`de-fr`: *{row['premise']}* / *{row['hypothesis']}*: {crossed.labels[row['label']]}.")
+premise, hypothesis, label = map(markdown_text, (row["premise"], row["hypothesis"], crossed.labels[row["label"]]))
+say(f"`de-fr`: *{premise}* / *{hypothesis}*: {label}.")
 say(f"{len(lamps.languages)} languages, {len(crossed.targets)} pairs of two: {', '.join(crossed.targets)}.")
 if "pawsx" in tasks:
     pawsx = load_task(place("pawsx"), generalized=True)

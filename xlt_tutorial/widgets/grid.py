@@ -126,7 +126,8 @@ def read_grid(folder: Path = RESULTS) -> Grid:
         except XltError as error:
             said.append(str(error))
         except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or not what a study holds
-            said.append(f"{path.name} is damaged: delete it, and `python -m studies {path.stem}` makes it anew.")
+            remedy = f"`python -m studies {path.stem}` in a clone of the course makes it."
+            said.append(f"{path.name} is damaged. Delete it; {remedy}")
         else:
             if runs:
                 studies[path.stem] = study

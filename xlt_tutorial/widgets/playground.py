@@ -27,6 +27,7 @@ from xlt_tutorial.widgets.grid import (
     read_grid,
     scene,
 )
+from xlt_tutorial.widgets.patient import figure_widget
 from xlt_tutorial.widgets.tables import message_html
 from xlt_tutorial.widgets.toy import (
     ALPHAS,
@@ -181,13 +182,12 @@ class GridPlayground(_Playground):
 
     def _build(self) -> Any:
         import ipywidgets as widgets
-        import plotly.graph_objects as go
 
         self._message = widgets.HTML(message_html(self.messages))
         if self.view is None:
             return widgets.VBox([self._message])
         self._told = widgets.HTML()
-        self.figure = go.FigureWidget(grid_figure(self.scene, self.view.language).update_layout(autosize=True))
+        self.figure = figure_widget(grid_figure(self.scene, self.view.language).update_layout(autosize=True))
         box = widgets.VBox([*self._panel(), self._message, self.figure, self._told])
         self._draw()
         return box
@@ -334,7 +334,6 @@ class ToyPlayground(_Playground):
 
     def _build(self) -> Any:
         import ipywidgets as widgets
-        import plotly.graph_objects as go
 
         from xlt_tutorial.losses import PUSH_FORMS
 
@@ -358,7 +357,7 @@ class ToyPlayground(_Playground):
         made["reset"].on_click(lambda _: self.reset())
         self._message, self._told = widgets.HTML(), widgets.HTML()
         figure = toy_figure({"Three sentences and their virtual copies": self.shown})
-        self.figure = go.FigureWidget(figure.update_layout(autosize=True))
+        self.figure = figure_widget(figure.update_layout(autosize=True))
         self._draw()
         rows = [
             [made["play"], made["frame"], made["reset"], made["robust"]],
