@@ -304,6 +304,8 @@ chance = sum((np.delete(labels, row) == labels[row]).mean() for row in misses)
 say(
     f"**{same} of {len(misses)} misses** have the label of what was asked for. Blind guesses among the other "
     f"{len(hit) - 1} items would give about {chance:.0f}."
+    if len(misses)
+    else "There is none to read: a task so easy says little about the encoder."
 )
 
 # %% [markdown]

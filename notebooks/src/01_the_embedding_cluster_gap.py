@@ -606,8 +606,8 @@ ranks = facts.corr(method="spearman").loc[["pieces per text", "pieces shared", "
 display(ranks.round(2))
 say(
     f"Rank correlations over {len(facts)} languages. Read them with care: with so few points, chance alone gives "
-    f"correlations up to about {1.96 / np.sqrt(len(facts) - 1):.2f} in size, nineteen times in twenty. Related "
-    "languages are not independent points, and script, spelling and the amount of training data go together."
+    f"correlations up to about {min(1.0, 1.96 / np.sqrt(len(facts) - 1)):.2f} in size, nineteen times in twenty. "
+    "Related languages are not independent points, and script, spelling and the amount of training data go together."
 )
 
 # %% [markdown]
