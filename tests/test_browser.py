@@ -108,6 +108,10 @@ class Reader:
         """Run > Run All Cells, until the last cell is done or one has failed."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
+        self.finished()
+
+    def finished(self) -> None:
+        """Until the kernel, which has just been told to run all cells, is done with the last or one has failed."""
         self.page.wait_for_function(f"{KERNEL} === 'busy'")
         done = f"{KERNEL} === 'idle' && {CELLS}.every(c => c.cell_type !== 'code' || c.execution_count)"
         failed = f"{CELLS}.some(c => (c.outputs ?? []).some(o => o.output_type === 'error'))"

@@ -63,7 +63,7 @@ class Explorer:
         self.plot = self.cell.locator(".js-plotly-plot").first
         self.plot.wait_for()
         self.plot.locator(".main-svg").first.wait_for()
-        drawn = "plot => plot.data[1]?.x?.length && plot.data[2]?.x?.length"  # an empty figure comes first
+        drawn = "plot => plot.data?.some(trace => trace.x?.length)"  # an empty figure comes first
         self.page.wait_for_function(drawn, arg=self.plot.element_handle(), timeout=MINUTE)
         reader.settle()
 
