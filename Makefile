@@ -8,6 +8,8 @@ STAMP  := $(VENV)/.installed
 SITE   := $(VENV)/.installed-docs
 # Passed on as they are: `make test ARGS="-k losses -x"`, `make lab ARGS=--no-browser`.
 ARGS   ?=
+# Two files of tests at a time, each with half of the cores; `make test SPREAD=` runs them one by one.
+SPREAD ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lab demo test test-notebooks test-colab test-lowest test-latest notebooks badges docs slides bundle test-bundle bench lint format types clean
@@ -37,7 +39,7 @@ demo: $(STAMP) ## train, measure and show, in the terminal: writes runs/demo
 	$(BIN)/python -m xlt_tutorial demo $(ARGS)
 
 test: $(STAMP) ## run the tests (no notebooks)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 # pytest exits with 5 where it finds no test: a failure, unless there is no notebook yet.
 test-notebooks: $(STAMP) ## run every notebook once from its source
@@ -51,7 +53,7 @@ test-lowest: $(STAMP) ## run the tests with the lowest versions of the ranges
 test-latest: $(STAMP) ## run the tests with the latest versions of the ranges
 test-colab test-lowest test-latest:
 	TORCH="$(TORCH)" $(BIN)/python tools/environments.py $(@:test-%=%)
-	.venvs/$(@:test-%=%)/bin/python -m pytest -m "not notebooks and not browser" --ignore=tests/test_packaging.py $(ARGS)
+	.venvs/$(@:test-%=%)/bin/python -m pytest -m "not notebooks and not browser" --ignore=tests/test_packaging.py $(SPREAD) $(ARGS)
 
 notebooks: $(STAMP) ## execute the sources and publish the notebooks
 	$(BIN)/python tools/publish.py $(ARGS)

@@ -38,6 +38,7 @@ BARE, FILLED = list(IMPORTS)[2], list(IMPORTS)[5]
 FIRST = "first time: unpacks the encoder"
 UNPACKED = "encoder unpacked, nothing else kept"
 AGAIN = "again: what was kept is read"
+REPEATED = ("01", "02")  # notebooks that run a second time too: the one that encodes most, and the one that trains most
 FIGURE, DEMO = "first figure of notebook 01", "`xlt demo`"
 
 # Runs in a process that starts the kernel. The clock runs from before the kernel starts until it has ended.
@@ -90,13 +91,16 @@ def run(small: bool = False) -> dict[str, Any]:
         place = Place(Path(name))
         figure = {state: place.notebook("01", state, figure=True) for state in (FIRST, UNPACKED, AGAIN)}
         results["figure"] = in_turns(figure, cores, rounds["figure"])
-        measure.save("processes", results)
-        results["whole"] = known
         done = {(row["what"], row["state"], row["cores"]) for row in known}
+        results["whole"] = known
+        measure.save("processes", results)
         others = [Place(Path(name) / f"core-{at}") for at in range(max(cores))]
         for number in reversed(cores):
-            jobs = whole([UNPACKED]) if number == 1 else whole()
-            left = {key: job for key, job in jobs.items() if (*key, number) not in done}
+            jobs = whole(()) if number == 1 else whole()
+            # A second run needs its first before it.
+            lacking = {(what, number) for what, state in jobs if (what, state, number) not in done}
+            left = {key: job for key, job in jobs.items() if (key[0], number) in lacking}
+            results["whole"] = [row for row in results["whole"] if (row["what"], row["cores"]) not in lacking]
             for row in side_by_side(left, others) if number == 1 else one_by_one(left, place, number):
                 results["whole"].append(row | {"source": digest(row["what"])})
                 measure.save("processes", results)
@@ -117,10 +121,11 @@ def digest(what: str) -> str | None:
     return publish.code_sha256(names[what]) if what in names else None
 
 
-def whole(states: Sequence[str] = (UNPACKED, AGAIN)) -> dict[tuple[str, str], Maker]:
-    """Return the notebooks in order, each in its states one after the other, and the demo."""
+def whole(repeated: Sequence[str] = REPEATED) -> dict[tuple[str, str], Maker]:
+    """Return the notebooks in order, those of ``repeated`` once more right after their first run, and the demo."""
     jobs: dict[tuple[str, str], Maker] = {}
     for number in (source.stem[:2] for source in publish.sources()):
+        states = (UNPACKED, AGAIN) if number in repeated else (UNPACKED,)
         jobs |= {(f"notebook {number}", state): partial(Place.notebook, number=number, state=state) for state in states}
     return jobs | {(DEMO, UNPACKED): Place.demo}
 
