@@ -61,6 +61,7 @@ HOSTILE = {
 HARMLESS = {name: f"a harmless text about {name}" for name in HOSTILE}
 # What the package itself writes into the text of a figure, which plotly reads as a small HTML of its own.
 OWN_MARKS = {"<b>", "</b>", "<i>", "</i>", "<br>"}
+PLOTLY = "application/vnd.plotly.v1+json"
 BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066\u2067]")  # but U+2068 and U+2069, which safe_text sets
 
 
@@ -330,6 +331,34 @@ def test_tables_of_hostile_data_have_no_element_of_theirs(tasks):
         assert "<svg onload=window.pwned=1>" in page.text
         if "text" in form(frame).columns:  # pandas cuts cells, not the heads of rows and columns
             assert len(pages[0]) < 30_000
+
+
+def test_a_notebook_of_hostile_data_has_no_element_of_theirs(tmp_path):
+    """Notebook 00, run on a folder of hostile texts and labels: its sentences, its tables and its figures."""
+    from nbconvert.filters import markdown2html
+
+    sys.path.insert(0, str(ROOT / "tools"))
+    import publish
+
+    marks = "<svg onload=window.pwned=1>&quot;"
+    texts = {f"{name} {i}": f"{text[:300]} {i}" for name, text in HOSTILE.items() for i in range(3)}
+    folder = tsv_folder(tmp_path / "own", texts, marks)
+    notebook = publish.read_source(publish.sources(["00"])[0])
+    publish.execute(notebook, publish.NOTEBOOKS, XLT_TASK=str(folder))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    shown = [output["data"] for output in outputs if "data" in output]
+    sentences = [data["text/markdown"] for data in shown if "text/markdown" in data]
+    pages = [Page(markdown2html(text)) for text in sentences] + [
+        Page(d["text/html"]) for d in shown if "text/html" in d
+    ]
+    assert any("<svg onload" in page.text for page in pages), "what is hostile was shown, as text"
+    for page in pages:
+        said = [name + " ".join(filter(None, (value for pair in kept for value in pair))) for name, kept in page.tags]
+        assert not [one for one in said if re.search("pwned|javascript:|^(img|svg|script|iframe)", one)], said
+        assert not any("pwned" in script for script in page.scripts)
+    drawn = json.dumps([data[PLOTLY] for data in shown if PLOTLY in data], ensure_ascii=False)
+    assert "&lt;svg" in drawn, "hostile texts are in the figures"
+    assert set(re.findall("<[a-z/!][^>]*>", drawn)) <= OWN_MARKS | {"<extra>", "</extra>"}
 
 
 @pytest.fixture(scope="module")
