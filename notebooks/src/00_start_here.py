@@ -24,7 +24,7 @@
 # **What you need**: Python, and a first acquaintance with PyTorch (a tensor, a loss, a training step). No knowledge of
 # language models or of research on them. This is the first notebook.
 #
-# **Time and memory**: about 1 minute on two cores, about 1.5 GB.
+# **Time and memory**: under 1 minute on two cores, about 1.5 GB.
 #
 # **Where it runs**: on a laptop, without a GPU. On Linux (x86-64) and macOS (arm64) it needs no model hub either: data
 # and weights come with the installed packages. The folder `binder` holds the settings for Binder, and the package

@@ -25,7 +25,7 @@
 # **What you need**: Python, PyTorch basics (tensors, a forward pass), a little statistics (mean, variance). Notebook
 # [00](00_start_here.ipynb) helps, but nothing that it computed is needed.
 #
-# **Time and memory**: about 2 minutes on two cores, about 1.6 GB.
+# **Time and memory**: about 1 minute on two cores, about 1.6 GB.
 #
 # **Where it runs**: on a laptop, without a GPU and without a model hub; on Binder and Colab too.
 

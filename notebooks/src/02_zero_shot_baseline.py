@@ -26,7 +26,7 @@
 # [01](01_the_embedding_cluster_gap.ipynb) explains sentence vectors and the measures of alignment that come back
 # here.
 #
-# **Time and memory**: about 6 minutes on two cores, about 1.6 GB.
+# **Time and memory**: about 7 minutes on two cores, about 1.6 GB.
 #
 # **Where it runs**: on a laptop, without a GPU and without a model hub; on Binder and Colab too.
 

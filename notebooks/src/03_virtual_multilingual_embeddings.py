@@ -26,7 +26,7 @@
 # **What you need**: Python and PyTorch basics. Notebook [01](01_the_embedding_cluster_gap.ipynb) explains pieces,
 # layers and sentence vectors; nothing that it computed is needed.
 #
-# **Time and memory**: about 1 minute on two cores, about 1.6 GB.
+# **Time and memory**: under 1 minute on two cores, about 1.6 GB.
 #
 # **Where it runs**: on a laptop, without a GPU and without a model hub; on Binder and Colab too.
 

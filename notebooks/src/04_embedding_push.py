@@ -26,7 +26,7 @@
 # sentence vectors, notebook [03](03_virtual_multilingual_embeddings.ipynb) the virtual stream; a sentence on each is
 # repeated here.
 #
-# **Time and memory**: about 2 minutes on two cores, about 1.6 GB.
+# **Time and memory**: under 1 minute on two cores, about 1.6 GB.
 #
 # **Where it runs**: on a laptop, without a GPU and without a model hub; on Binder and Colab too.
 

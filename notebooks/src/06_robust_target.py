@@ -26,7 +26,7 @@
 # is looked at first (if you ran it, that model is read from the cache), notebook
 # [03](03_virtual_multilingual_embeddings.ipynb) explains the virtual stream.
 #
-# **Time and memory**: about 4 minutes on two cores, about 1.6 GB.
+# **Time and memory**: about 3 minutes on two cores, about 1.6 GB.
 #
 # **Where it runs**: on a laptop, without a GPU and without a model hub; on Binder and Colab too.
 

@@ -24,7 +24,7 @@
 # **What you need**: notebook [01](01_the_embedding_cluster_gap.ipynb) explains sentence vectors and the measures, and
 # [07](07_full_training.ipynb) the training. Nothing that they computed is needed.
 #
-# **Time and memory**: about 1 minute on two cores, about 0.5 GB. The maps are stored; neither the encoder nor UMAP is
+# **Time and memory**: under 1 minute on two cores, about 0.5 GB. The maps are stored; neither the encoder nor UMAP is
 # loaded.
 #
 # **Where it runs**: on a laptop, without a GPU and without a model hub; on Binder and Colab too. The live view needs a

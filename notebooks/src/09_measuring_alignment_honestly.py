@@ -25,7 +25,7 @@
 # **What you need**: notebook [01](01_the_embedding_cluster_gap.ipynb), which derives most of the measures. Nothing is
 # trained here but a few linear classifiers.
 #
-# **Time and memory**: about 1 minute on two cores, about 1.5 GB.
+# **Time and memory**: under 1 minute on two cores, about 1.5 GB.
 #
 # **Where it runs**: on a laptop, without a GPU and without a model hub; on Binder and Colab too.
 

@@ -25,7 +25,7 @@
 # **What you need**: notebook [02](02_zero_shot_baseline.ipynb) for zero-shot training and its rules. The method EAR is
 # taken as it is; notebooks 03 to 07 explain it.
 #
-# **Time and memory**: about 4 minutes on two cores, about 1.6 GB.
+# **Time and memory**: about 3 minutes on two cores, about 1.6 GB.
 #
 # **Where it runs**: on a laptop, with a folder of benchmark files (`XLT_DATA`) or with a network. Without both it runs
 # too, and leaves out the live parts. With `PRESET = "gpu"` it runs for hours, on a GPU.
