@@ -63,8 +63,6 @@ class Explorer:
         self.plot = self.cell.locator(".js-plotly-plot").first
         self.plot.wait_for()
         self.plot.locator(".main-svg").first.wait_for()
-        drawn = "plot => plot.data?.some(trace => trace.x?.length)"  # an empty figure comes first
-        self.page.wait_for_function(drawn, arg=self.plot.element_handle(), timeout=MINUTE)
         reader.settle()
 
     def press(self, name: str) -> None:
@@ -96,6 +94,8 @@ class Explorer:
         return float(took)
 
     def places(self, trace: int) -> np.ndarray:
+        drawn = "([plot, at]) => plot.data?.[at]?.x"  # a slow browser draws an empty figure first
+        self.page.wait_for_function(drawn, arg=[self.plot.element_handle(), trace], timeout=MINUTE)
         return np.array(self.plot.evaluate(PLACES, trace), dtype=float).reshape(-1, 2)
 
     def click(self, x: float, y: float, panel: int) -> None:

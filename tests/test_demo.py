@@ -210,6 +210,7 @@ def test_report_works_offline_in_a_browser(demo, chromium, size):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         page = browser.new_context(viewport={"width": size[0], "height": size[1]}, offline=True).new_page()
+        page.set_default_timeout(120_000)
         complaints, asked = [], []
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))

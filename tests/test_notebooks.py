@@ -126,7 +126,7 @@ def faults(notebook: NotebookNode, size: int = 0) -> list[str]:
 
 def cost_faults(notebook: NotebookNode) -> list[str]:
     """The head's minutes and GB against what publishing measured, which a busy machine may have stretched."""
-    said = re.search(r"about (\d+) minutes? on two cores, about (\d+(?:\.\d)?) GB", notebook.cells[0].source)
+    said = re.search(r"(?:about|under) (\d+) minutes? on two cores, about (\d+(?:\.\d)?) GB", notebook.cells[0].source)
     measured = notebook.metadata.get("xlt", {})
     if not said or not {"seconds", "peak_memory_mb"} <= measured.keys():
         return ["cost"]

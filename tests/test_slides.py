@@ -128,6 +128,7 @@ def test_slides_turn_by_key_and_fit_a_projector(chromium: str, tmp_path: Path) -
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.set_default_timeout(120_000)
         loaded: list[str] = []
         page.on("request", lambda request: loaded.append(request.url))
         page.on("pageerror", lambda error: loaded.append(str(error)))
