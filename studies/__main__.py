@@ -24,11 +24,13 @@ FACTS = {  # name -> what it answers; each is a module of this folder with a fun
 def run_study(name: str, folder: Path, results: Path = RESULTS) -> None:
     """Run what a study still lacks, seed by seed, and write its file after each; what the file holds is not run again.
 
-    Runs in progress are in ``folder``, by task, so that studies share the settings that they have in common.
+    Runs in progress are in ``folder``, by task and precision, so that studies share the settings that they have in
+    common.
     """
     study = STUDIES[name]
     found: dict[str, dict[int, Any]] = {key: {} for key in study.settings} | finished(name, results)
-    place = folder / Path(next(iter(study.settings.values())).task).name
+    first = next(iter(study.settings.values()))
+    place = folder / f"{Path(first.task).name}-{first.recipe.precision}"
     for seed in sorted({seed for key in study.settings for seed in study.seeds_of(key)}):
         left = {
             key: one for key, one in study.settings.items() if seed in study.seeds_of(key) and seed not in found[key]
