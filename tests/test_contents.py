@@ -74,6 +74,7 @@ def test_the_readme_is_changed_between_the_marks_alone(folder: Path) -> None:
     assert text.startswith(f"before\n\n{contents.BEGIN}") and text.endswith(f"{contents.END}\n\nafter\n")
     assert "old" not in text and "| [00_cats](notebooks/00_cats.ipynb) | What cats cost, and why. | under 1 |" in text
     assert "All of them run for 4 minutes on one core." in text, "42 and 200 seconds"
+    assert "| what it shows | minutes on one core |" in text and "two cores" not in text
     assert contents.readme(found, text) == text
     unmeasured = contents.readme(contents.entries(folder, folder / "none.json"), text)
     assert "All of them" not in unmeasured and "| What cats cost, and why. | - |" in unmeasured

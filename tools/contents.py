@@ -99,7 +99,7 @@ def readme(found: list[Entry], text: str) -> str:
     """Return README.md with the table between its marks renewed."""
     lines = [[f"[{one.name}](notebooks/{one.name}.ipynb)", one.subtitle, minutes(one.one_core)] for one in found]
     before, rest = text.split(BEGIN, 1)
-    table = markdown_table(["notebook", "what it shows", "minutes on two cores"], lines)
+    table = markdown_table(["notebook", "what it shows", "minutes on one core"], lines)
     table = table.replace("| --- | ---: |", "| --- | --- |", 1)  # the middle column is words
     seconds = [one.one_core for one in found]
     whole = "Minutes are of the running time alone, with nothing kept from another notebook."
