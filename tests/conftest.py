@@ -27,9 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # torch reads this at import, in the processes that tests start too: the cores that were granted to us, four at most.
 granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # beside each other
-if workers > 1:
+if workers > 1 or "OMP_NUM_THREADS" not in os.environ:
     os.environ["OMP_NUM_THREADS"] = str(max(1, min(4, granted // workers)))
-os.environ.setdefault("OMP_NUM_THREADS", str(min(4, granted)))
 
 
 def skip_or_fail(reason: str) -> None:

@@ -104,6 +104,11 @@ class Reader:
     def cells(self) -> list[dict[str, Any]]:
         return list(self.page.evaluate(CELLS))
 
+    def errors(self) -> list[str]:
+        """The tracebacks that the notebook shows."""
+        outputs = [output for cell in self.cells() for output in cell.get("outputs", [])]
+        return ["\n".join(output["traceback"]) for output in outputs if output["output_type"] == "error"]
+
     def run_all(self) -> None:
         """Run > Run All Cells, until the last cell is done or one has failed."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -160,8 +165,7 @@ def test_start_here_runs_and_its_map_answers(read: Callable[[str], Reader]) -> N
     reader.shot("opened")
     reader.run_all()
     cells = reader.cells()
-    errors = [o for cell in cells for o in cell.get("outputs", []) if o["output_type"] == "error"]
-    assert not errors, "\n".join(errors[0]["traceback"])
+    assert not reader.errors()
     counts = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
     assert counts == list(range(1, len(counts) + 1))
     for at in range(0, len(cells), 3):

@@ -13,12 +13,7 @@ pytestmark = pytest.mark.browser
 lab, browser, read = test_browser.lab, test_browser.browser, test_browser.read  # fixtures
 NAME = "08_alignment_before_and_after"
 # Answers when the cell is done.
-RUN_CELL = "async () => { await window.jupyterapp.commands.execute('notebook:run-cell'); return true; }"
-
-
-def errors(reader: Reader) -> list[str]:
-    found = [o for cell in reader.cells() for o in cell.get("outputs", []) if o["output_type"] == "error"]
-    return ["\n".join(output["traceback"]) for output in found]
+RUN_CELL = "async () => { await window.jupyterapp.commands.execute('notebook:run-cell'); }"
 
 
 def code_cells(reader: Reader) -> list[int]:
@@ -33,14 +28,14 @@ def test_a_restarted_kernel_and_cells_out_of_order(read: Callable[[str], Reader]
     reader.page.get_by_text("Restart Kernel and Run All Cells", exact=False).click()
     reader.page.locator(".jp-Dialog button.jp-mod-accept").click()
     reader.finished()
-    assert not errors(reader)
+    assert not reader.errors()
     counts = [cell["execution_count"] for cell in reader.cells() if cell["cell_type"] == "code"]
     assert counts == list(range(1, len(counts) + 1)), "the new kernel has run every cell once, in order"
     reader.shot("restarted")
 
     for at in reversed(code_cells(reader)):
         run_cell(reader, at)
-    assert not errors(reader), "every cell can be run again after those below it"
+    assert not reader.errors(), "every cell can be run again after those below it"
     view = next(i for i, cell in enumerate(reader.cells()) if "view = explore(maps)" in cell["source"])
     reader.page.evaluate(SCROLL, view)
     plot = reader.page.locator(f'.jp-Cell[data-windowed-list-index="{view}"] .js-plotly-plot').first
@@ -53,5 +48,5 @@ def test_a_restarted_kernel_and_cells_out_of_order(read: Callable[[str], Reader]
 def run_cell(reader: Reader, at: int) -> None:
     """Run one cell and wait for it."""
     reader.page.evaluate(SCROLL, at)
-    assert reader.page.evaluate(RUN_CELL)
+    reader.page.evaluate(RUN_CELL)
     reader.page.wait_for_function(f"{KERNEL} === 'idle'", timeout=MINUTE)

@@ -138,8 +138,7 @@ def test_the_maps_follow_their_controls(
     reader = read("explorer")
     reader.run_all()
     cells = reader.cells()
-    errors = [o for cell in cells for o in cell.get("outputs", []) if o["output_type"] == "error"]
-    assert not errors, "\n".join(errors[0]["traceback"])
+    assert not reader.errors()
     view = Explorer(reader, next(i for i, cell in enumerate(cells) if "view = explore(maps)" in cell["source"]))
     reader.shot("explorer")
     languages, (before, _, after), last = len(maps.languages), maps.stages, maps.layers[-1]

@@ -348,9 +348,8 @@ def test_a_notebook_of_hostile_data_has_no_element_of_theirs(tmp_path):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = [output["data"] for output in outputs if "data" in output]
     sentences = [data["text/markdown"] for data in shown if "text/markdown" in data]
-    pages = [Page(markdown2html(text)) for text in sentences] + [
-        Page(d["text/html"]) for d in shown if "text/html" in d
-    ]
+    pages = [Page(markdown2html(text)) for text in sentences]
+    pages += [Page(data["text/html"]) for data in shown if "text/html" in data]
     assert any("<svg onload" in page.text for page in pages), "what is hostile was shown, as text"
     for page in pages:
         said = [name + " ".join(filter(None, (value for pair in kept for value in pair))) for name, kept in page.tags]

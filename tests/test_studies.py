@@ -126,7 +126,7 @@ def test_what_is_confirmed_is_what_was_frozen(tmp_path, monkeypatch):
     (tmp_path / "frozen.json").write_text(json.dumps({"variant": name}))
     found = grids.confirmed(grids.emoji)
     assert list(found) == ["vanilla", "ear", name]
-    assert grids.in_bfloat16(found)[name] == grids.STUDIES["emoji_variants"].settings[name]
+    assert grids.in_bfloat16(found[name]) == grids.STUDIES["emoji_variants"].settings[name]
 
 
 def test_rows_of_one_premise_are_stored_as_a_group_and_resampled_together(study, monkeypatch):

@@ -119,7 +119,11 @@ def _spread(values: list[float], sign: str = "") -> str:
 def _caution(study: Mapping[str, Any]) -> str:
     fewest = min(len(runs) for key, runs in study["runs"].items() if key in SHOWN)
     told = f"{fewest} seed{'s' * (fewest != 1)}"
-    return "" if fewest >= 3 else f"With {told} so far, read no order into it: another seed would give another one. "
+    return (
+        ""
+        if fewest >= 3
+        else f"With as few as {told} so far, read no order into it: another seed would give another one. "
+    )
 
 
 def readme(text: str, maps: Maps, study: Mapping[str, Any] | None) -> str:

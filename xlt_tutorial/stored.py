@@ -32,17 +32,21 @@ def stored(name: str, folder: Path = RESULTS) -> dict[str, Any]:
             command that makes it anew.
     """
     path = folder / f"{name}.json"
-    remedy = f"`python -m studies {name}` in a clone of the course makes it."
     if not path.exists():
         there = ", ".join(sorted(other.stem for other in folder.glob("*.json"))) or "none"
-        raise XltError(f'There is no stored study "{name}" (stored: {there}). {remedy}')
+        raise XltError(f'There is no stored study "{name}" (stored: {there}). {remedy(name)}')
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise XltError(f"{path.name} is damaged ({error}). Delete it; {remedy}") from error
+        raise XltError(f"{path.name} is damaged ({error}). Delete it; {remedy(name)}") from error
     if content.get("format") != FORMAT:
-        raise XltError(f"{path.name} was written by another version of the package. Delete it; {remedy}")
+        raise XltError(f"{path.name} was written by another version of the package. Delete it; {remedy(name)}")
     return content
+
+
+def remedy(name: str) -> str:
+    """Say what makes a stored study."""
+    return f"`python -m studies {name}` in a clone of the course makes it."
 
 
 def study_summary(study: Mapping[str, Any], settings: Iterable[str] | None = None) -> dict[str, Any] | None:

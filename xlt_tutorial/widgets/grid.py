@@ -18,7 +18,7 @@ from xlt_tutorial.ablation import SETTINGS, TERMS
 from xlt_tutorial.compare import unpacked
 from xlt_tutorial.errors import XltError, unknown
 from xlt_tutorial.statistics import ENOUGH_SEEDS, LEVEL, detectable
-from xlt_tutorial.stored import RESULTS, stored
+from xlt_tutorial.stored import RESULTS, remedy, stored
 from xlt_tutorial.styles import FONT, PALETTE, language_name, safe_text
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ def read_grid(folder: Path = RESULTS) -> Grid:
         except XltError as error:
             said.append(str(error))
         except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or not what a study holds
-            remedy = f"`python -m studies {path.stem}` in a clone of the course makes it."
-            said.append(f"{path.name} is damaged. Delete it; {remedy}")
+            said.append(f"{path.name} is damaged. Delete it; {remedy(path.stem)}")
         else:
             if runs:
                 studies[path.stem] = study
