@@ -340,7 +340,7 @@ def test_a_notebook_of_hostile_data_has_no_element_of_theirs(tmp_path):
     sys.path.insert(0, str(ROOT / "tools"))
     import publish
 
-    marks = "<svg onload=window.pwned=1>&quot;"
+    marks = "<svg onload='window.pwned=1'>&quot;"  # quoted, or Markdown takes it for text by itself
     texts = {f"{name} {i}": f"{text[:300]} {i}" for name, text in HOSTILE.items() for i in range(3)}
     folder = tsv_folder(tmp_path / "own", texts, marks)
     notebook = publish.read_source(publish.sources(["00"])[0])
