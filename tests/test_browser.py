@@ -33,6 +33,8 @@ SCROLL = """async at => {
     notebook.activeCellIndex = at;
     await notebook.scrollToItem(at, 'start');
 }"""
+# Anywidget's own word, where a widget's script took longer than it waits; ours then goes on without it.
+LATE = "[anywidget] Failed to initialize model."
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +92,25 @@ def browser(chromium: str) -> Iterator[Any]:
 
 
 class Reader:
-    """A page of JupyterLab with one notebook open; ``complaints`` holds what the browser logged as an error."""
+    """A page of JupyterLab with one notebook open; ``complaints`` holds what the browser logged as an error.
+
+    ``late`` tells whether a widget's script came later than anywidget waits for, as happens in a slow browser.
+    """
 
     def __init__(self, page: Any, address: str, shots: Path) -> None:
-        self.page, self.shots, self.complaints = page, shots, list[str]()
+        self.page, self.shots, self.complaints, self.late = page, shots, list[str](), False
         page.set_default_timeout(MINUTE)
-        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda said: self._complain(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self._complain(str(error)))
         page.goto(address)
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=2 * MINUTE)
         page.wait_for_function(f"{KERNEL} === 'idle'", timeout=2 * MINUTE)
+
+    def _complain(self, said: str) -> None:
+        if LATE in said:
+            self.late = True
+        else:
+            self.complaints.append(said)
 
     def cells(self) -> list[dict[str, Any]]:
         return list(self.page.evaluate(CELLS))
@@ -143,12 +154,13 @@ class Reader:
 
 
 @pytest.fixture
-def read(browser: Any, lab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Reader]]:
-    """Opens a notebook by its name, on the screen of a small laptop."""
+def read(browser: Any, lab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Reader]]:
+    """Opens a notebook by its name, on the screen of a small laptop; a script runs before the page's own."""
     pages = []
 
-    def start(name: str) -> Reader:
+    def start(name: str, script: str = "") -> Reader:
         pages.append(browser.new_page(viewport={"width": 1366, "height": 768}))
+        pages[-1].add_init_script(script)
         return Reader(pages[-1], lab.replace("NAME", name), tmp_path_factory.mktemp("shots"))
 
     yield start

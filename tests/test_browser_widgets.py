@@ -44,6 +44,22 @@ BRIGHTNESS = """element => {
 }"""
 
 
+# Anywidget waits no time at all for a widget's script: every script is late.
+NO_PATIENCE = """
+const wait = AbortSignal.timeout.bind(AbortSignal);
+AbortSignal.timeout = ms => wait(ms === 2000 ? 0 : ms);
+"""
+FIGURE = """
+import plotly.graph_objects as go
+from ipywidgets import Button, VBox
+from xlt_tutorial.widgets.patient import figure_widget
+
+figure, button = figure_widget(go.Figure(go.Scatter(x=[1, 2, 3], y=[3, 1, 2]))), Button(description="Move")
+button.on_click(lambda _: figure.update_traces(y=[5, 5, 5], selector=0))
+VBox([button, figure])
+"""
+
+
 def put(address: str, name: str, notebook: NotebookNode) -> None:
     """Save a notebook through the server's own interface."""
     base, token = address.split("/lab/")[0], address.rsplit("token=", 1)[1]
@@ -238,6 +254,21 @@ explore()
 def of_cells(*sources: str) -> NotebookNode:
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
     return nbformat.v4.new_notebook(cells=cells, metadata=publish.METADATA)
+
+
+@pytest.mark.parametrize("script", ["", NO_PATIENCE], ids=["in-time", "late"])
+def test_a_figure_reaches_a_late_browser_too(read: Callable[..., Reader], lab: str, script: str) -> None:
+    change = "figure.data[0].y = [1, 1, 4]; figure.add_scatter(x=[1, 2], y=[0, 1]); None"
+    put(lab, "late", of_cells(FIGURE, change))
+    reader = read("late", script)
+    reader.run_all()
+    assert reader.late or not script, "the page waits as ever"
+    view = Explorer(reader, 0)
+    shows = "ys => JSON.stringify(document.querySelector('.js-plotly-plot')?.data?.map(t => [...t.y])) === ys"
+    reader.page.wait_for_function(shows, arg="[[1,1,4],[0,1]]")
+    view.press("Move")
+    reader.page.wait_for_function(shows, arg="[[5,5,5],[0,1]]")
+    assert not reader.errors() and not reader.complaints
 
 
 def test_bad_input_is_a_message_in_the_view(read: Callable[[str], Reader], lab: str) -> None:

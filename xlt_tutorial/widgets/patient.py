@@ -1,12 +1,18 @@
 """A plotly ``FigureWidget`` for slow machines.
 
 The bridge to the browser, anywidget, gives a widget's script two seconds to load; after that it drops every message to
-the widget, which then stays an empty frame. Plotly's script has five megabytes. So a few lines are loaded first, which
-load plotly's script in their own time, once a page, and keep what the kernel sends until it is there.
+the widget. Plotly's script has five megabytes. So a few lines are loaded first, which load plotly's script in their own
+time, once a page, and keep what the kernel sends until it is there.
+
+Even those lines can come late, in a browser that draws other figures meanwhile. Plotly sends a figure's traces in a
+message of their own, just after it has told the browser of a widget without any, which would stay an empty frame; here
+the browser is told of the widget once it has its traces. And lines that find that they are late take the messages past
+the bridge, and ask for the figure as it is by then.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -19,6 +25,25 @@ async function load(source) {
     try { return await import(address); } finally { URL.revokeObjectURL(address); }
 }
 
+// True where the bridge gave up before this script was there: it then refuses even a message that says nothing.
+async function late(widget) {
+    try { await widget._handle_comm_msg({content: {data: {method: "nothing"}}}); } catch { return true; }
+    return false;
+}
+
+// Where it gave up: takes messages past it from now on, and asks the kernel for what was lost. True where it did.
+async function caught_up(model) {
+    let widget;
+    model.on("change:_asked", changed => widget = changed);
+    model.set("_asked", true);
+    if (!widget?.comm?.on_msg || !await late(widget)) return false;
+    const plain = Object.getPrototypeOf(Object.getPrototypeOf(widget))._handle_comm_msg;
+    widget.comm.on_msg(message => plain.call(widget, message));
+    await new Promise(resolve => { model.on("msg:custom", resolve); model.send("late"); });
+    await widget.state_change;
+    return true;
+}
+
 export default () => {
     let ready;
     return {
@@ -29,6 +54,7 @@ export default () => {
             ready = (async () => {
                 globalThis.xltPlotly ??= load(model.get("_plotly"));
                 const plotly = await (await globalThis.xltPlotly).default();
+                if (await caught_up(model)) waiting.length = 0;
                 names.forEach((name, i) => model.off(`change:${name}`, keep[i]));
                 plotly.initialize({model});
                 for (const [name, message] of waiting) {
@@ -62,5 +88,23 @@ def _widget_class() -> Any:
     class PatientFigureWidget(go.FigureWidget):
         _esm = SCRIPT
         _plotly = Unicode(str(script)).tag(sync=True)
+        _whole = False
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._whole = True
+            self.on_msg(self._resend)
+            self.open()
+
+        def open(self) -> None:
+            """Tell the browser of the widget, once it is whole."""
+            if self._whole:
+                super().open()
+
+        def _resend(self, _: Any, content: Any, __: Any) -> None:
+            """Send a browser that was late the figure as it is now."""
+            if content == "late":
+                self._widget_data, self._widget_layout = deepcopy(self._data), deepcopy(self._layout)
+                self.send("now")
 
     return PatientFigureWidget
