@@ -9,7 +9,7 @@ import time
 
 from benchmarks import measure
 
-NAMES = ("steps", "slices", "trainer", "methods", "scaling", "processes")
+NAMES = ("steps", "slices", "trainer", "methods", "scaling", "widgets", "processes")
 
 
 def main(arguments: list[str] | None = None) -> int:

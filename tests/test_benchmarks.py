@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks import measure, processes, scaling, tables
+from benchmarks import measure, processes, scaling, tables, widgets
+from xlt_tutorial.widgets import read_maps
 
 sys.path.insert(0, str(ROOT / "tools"))
 import performance
@@ -299,6 +300,31 @@ def test_a_notebook_stops_after_its_first_figure(tmp_path: Path) -> None:
     seconds, peak = json.loads(printed.splitlines()[-1])
     assert seconds > 0 and peak > 30
     assert (tmp_path / "ran").read_text() == "a cache"
+
+
+# --- views ---------------------------------------------------------------------------------------------------------
+
+
+@linux
+def test_changes_of_the_views_are_timed_and_told() -> None:
+    results = widgets.run(small=True)
+    maps = read_maps()
+    assert results["points"] == len(maps.languages) * len(maps.ids) and not results["browser"]
+    text = widgets.table(results)
+    assert text.endswith("With a browser: not run.") and f"{results['points']:,} points" in text
+    for name, seconds in results["kernel"].items():
+        assert columns(text, name)[1:] == [tables.seconds(seconds), f"{1 / seconds:,.0f}"]
+    step, click, frames = widgets.SAID
+    told = widgets.table(results | {"browser": {step: [900.0, 300.0, 700.0], click: [], frames: [6.0, 9.0]}})
+    assert columns(told, step)[1:] == ["700 ms", "3"] and columns(told, frames)[1:] == ["7.5 a second", "2"]
+    assert click not in told
+
+
+def test_what_is_read_from_the_browser_tests_is_printed_there() -> None:
+    printed = "".join((ROOT / "tests" / f"test_browser_{name}.py").read_text() for name in ("widgets", "playground"))
+    said = re.findall(r'print\(f"(.*?)"\)', printed)
+    for pattern in widgets.SAID.values():
+        assert sum(bool(re.search(pattern, re.sub(r"\{.*?\}", "12", line))) for line in said) == 1, pattern
 
 
 # --- the page ------------------------------------------------------------------------------------------------------

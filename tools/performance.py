@@ -25,6 +25,7 @@ SECTIONS = {
     "trainer": "The training loop",
     "methods": "The methods",
     "scaling": "How the cost grows",
+    "widgets": "The interactive views",
     "processes": "Whole processes",
     "gpu": "On a GPU",
 }
