@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -107,6 +109,9 @@ def test_the_readers_set_is_what_is_counted() -> None:
 
 
 def test_the_image_stays_under_its_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    here = {canonicalize_name(found.name) for found in metadata.distributions()}
+    if absent := {canonicalize_name(name) for name in image_size.pins()} - here:
+        pytest.skip(f"the tested set is not installed here, without {', '.join(sorted(absent))}")
     assert image_size.main([]) == 0
     printed = capsys.readouterr().out
     together = re.search(r"\*\*together\*\* \|  \| \*\*(\d+)\*\*", printed)

@@ -157,6 +157,8 @@ def test_an_image_that_would_be_changed_is_found(
 def test_a_range_that_refuses_colab_is_found(
     lists: dict[str, dict[str, Version]], install: Callable[..., dict[str, str]]
 ) -> None:
+    if Version(metadata.version("pandas")) < Version("3"):
+        pytest.skip("pandas 3 stands for what would replace Colab's, and is not installed here")
     preloaded = next(iter(lists.values()))
     tighter = [re.sub(r"^pandas>=.*", "pandas>=3", text) for text in PROJECT["dependencies"]]
     assert tighter != PROJECT["dependencies"]

@@ -32,7 +32,7 @@ def launch(home, name, *more):
 @pytest.mark.parametrize("name", ["ear", "normalised"])
 def test_two_processes_take_the_steps_of_one(tmp_path, name):
     done = launch(tmp_path / "two", name)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-30000:]
     found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     assert found["processes"] == 2
     tiny_folder(tmp_path / "one" / "task")
@@ -51,13 +51,13 @@ def test_two_processes_take_the_steps_of_one(tmp_path, name):
 
 def test_two_processes_resume_and_refuse_as_one_does(tmp_path):
     whole = launch(tmp_path, "ear")
-    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert whole.returncode == 0, whole.stderr[-30000:]
     again = launch(tmp_path, "ear")
     assert again.returncode != 0 and "already holds a run" in again.stderr
     newest = max((tmp_path / "run").glob("step-*"))
     shutil.rmtree(newest)
     resumed = launch(tmp_path, "ear", "resume")
-    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert resumed.returncode == 0, resumed.stderr[-30000:]
     first, second = (
         json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{"))) for done in (whole, resumed)
     )

@@ -662,6 +662,7 @@ def lab(tmp_path_factory) -> Iterator[tuple[int, int, str]]:
     """JupyterLab by the line that ``make lab`` runs, with no more than a port; yields its process, port and token."""
     if shutil.which("make") is None:
         pytest.skip("no make here")
+    pytest.importorskip("jupyterlab")
     home = tmp_path_factory.mktemp("lab")
     (home / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "00_start_here.ipynb", home / "notebooks")

@@ -554,6 +554,8 @@ def test_the_script_that_must_load_in_two_seconds_is_short(maps: Maps) -> None:
     """anywidget drops what it gets for a widget whose script is late; plotly's own comes after, and is all there."""
     import plotly.graph_objects as go
 
+    if getattr(go.FigureWidget, "_esm", None) is None:
+        pytest.skip("this plotly does not use anywidget")
     state = explore(maps).figure.get_state()
     assert len(state["_esm"]) < 3_000 and state["_plotly"] == str(go.FigureWidget._esm)
     sent = {name for name in go.FigureWidget.class_trait_names() if name.startswith("_py2js_")}

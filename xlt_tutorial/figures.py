@@ -11,6 +11,7 @@ import io
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -320,9 +321,10 @@ def _check_points(points: pd.DataFrame, colour: str) -> None:
         raise XltError(f"The points lack {', '.join(missing)}. Needed: {', '.join(COLUMNS)}; emoji and english may be.")
     if len(points) == 0:
         raise XltError("There are no points to draw: choose at least one language and one item.")
-    if (twice := points.duplicated(["language", "id"])).any():
-        row = points[twice].iloc[0]
-        raise XltError(f"The points hold {row['id']!r} in {row['language']!r} twice: one row per item and language.")
+    # Counted without pandas, which takes texts for equal that differ after a NUL (before pandas 3).
+    [((language, name), times)] = Counter(zip(points["language"], points["id"], strict=True)).most_common(1)
+    if times > 1:
+        raise XltError(f"The points hold {name!r} in {language!r} twice: one row per item and language.")
     if not np.isfinite(points[["x", "y"]].to_numpy(dtype=float)).all():
         raise XltError("Some coordinates are missing or infinite: project vectors without NaN.")
 
