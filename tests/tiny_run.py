@@ -55,7 +55,8 @@ def tiny_folder(folder: Path) -> Path:
 def tiny_maker(folder: Path) -> SynonymSwap:
     table = "".join(f"{word}\t{other}\n" for word, other in zip(WORDS, WORDS[6:] + WORDS[:6], strict=True))
     path = folder.parent / "synonyms.tsv"
-    path.write_text(table, encoding="utf-8")
+    if not path.exists():  # another process of the same run may be reading it
+        path.write_text(table, encoding="utf-8")
     return SynonymSwap.from_file(path, rate=0.5)
 
 
