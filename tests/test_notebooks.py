@@ -391,7 +391,7 @@ def test_publishing_keeps_figures_and_drops_noise(
     noise, _, one, other, environment = [cell.outputs for cell in notebook.cells[2:]]
     assert [(output.name, output.text) for output in noise] == [
         ("stdout", "30 %\n"),
-        ("stderr", "kept\nUserWarning: look out"),
+        ("stderr", "kept\nUserWarning: look out\n"),
     ]
     assert environment[0].text == "['XLT_PUBLISH']\n"
     assert one == other

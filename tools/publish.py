@@ -135,6 +135,8 @@ def tidy(notebook: NotebookNode) -> None:
                 text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
                 # A warning's first line starts with a path, its second repeats a line of code.
                 output.text = re.sub(r"(?m)^\S+:\d+: (\w*Warning: .*)(\n  .*)?$", r"\1", strip_ansi(text))
+                if bars and output.text:
+                    output.text += "\n"  # or two warnings run into one line
             if WIDGET not in output.get("data", {}) and output.get("text", "-").strip():
                 kept.append(output)
         if cell.cell_type == "code":
