@@ -714,6 +714,11 @@ def answer(port: int, path: str = "/api", token: str = "", method: str = "GET", 
         return None
 
 
+def _connections(process):
+    before_psutil_6 = not hasattr(process, "net_connections")
+    return process.connections("inet") if before_psutil_6 else process.net_connections("inet")
+
+
 def listening(pid: int) -> set[str]:
     """The addresses at which a process and its children wait for others."""
     import psutil
@@ -721,7 +726,7 @@ def listening(pid: int) -> set[str]:
     process = psutil.Process(pid)
     found = set()
     for one in (process, *process.children(recursive=True)):
-        for connection in one.net_connections("inet"):
+        for connection in _connections(one):
             if connection.status == psutil.CONN_LISTEN:
                 found.add(connection.laddr.ip)
     return found
@@ -757,7 +762,7 @@ def _ports(pid: int) -> set[int]:
 
     process = psutil.Process(pid)
     every = (process, *process.children(recursive=True))
-    return {c.laddr.port for one in every for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return {c.laddr.port for one in every for c in _connections(one) if c.status == psutil.CONN_LISTEN}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/net/tcp")
