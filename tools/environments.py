@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("colab", "lowest", "latest")
 # What the tests import; the browser, the linters and JupyterLab stay in .venv.
-TOOLS = ("pytest", "pytest-xdist", "pyyaml")
+TOOLS = ("pytest", "pytest-xdist", "nbconvert", "ipykernel", "pyyaml")
 # Not held to a list: torch is asked for by itself, and what builds the package is pip's own affair, on Colab too.
 FREE = ("torch", "setuptools", "pip", "wheel")
 
