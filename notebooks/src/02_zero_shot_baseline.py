@@ -220,7 +220,7 @@ show(
 # other items of this kind had been drawn. They say nothing yet about another seed.
 
 # %%
-scores = evaluate(run.model, encoder.tokenizer, task)
+scores = evaluate(run.model, encoder.tokenizer, task, max_length=recipe.max_length)
 
 
 def wilson(correct):
@@ -387,7 +387,8 @@ say(
 # %%
 means, sources = {SEEDS[0]: scores.target_mean}, {SEEDS[0]: scores.accuracy[SOURCE]}
 for seed in SEEDS[1:]:
-    other = evaluate(trained(task, encoder, objective, maker, recipe, seed).model, encoder.tokenizer, task)
+    other = trained(task, encoder, objective, maker, recipe, seed).model
+    other = evaluate(other, encoder.tokenizer, task, max_length=recipe.max_length)
     means[seed], sources[seed] = other.target_mean, other.accuracy[SOURCE]
 display(pd.DataFrame({language_name(SOURCE): sources, "target mean": means}).rename_axis("seed").map("{:.1%}".format))
 values = np.array(list(means.values()))
@@ -455,7 +456,7 @@ else:
     frozen = load_encoder(ENCODER, trim_to=trim)
     frozen.model.requires_grad_(False)
     probe = train(task, frozen, Vanilla(passes=1), recipe=Recipe(learning_rate=1e-2, select="source", share_every=0))
-    found = evaluate(probe.model, frozen.tokenizer, task).as_dict()
+    found = evaluate(probe.model, frozen.tokenizer, task, max_length=recipe.max_length).as_dict()
     gap, trained_gap = found["mean_gap"], scores.as_dict()["mean_gap"]
     print(f"Gap {100 * gap:.1f} points with a frozen encoder, {100 * trained_gap:.1f} with a trained one;", end=" ")
     print("as you said." if (gap < trained_gap) == (prediction == "smaller") else "not as you said.")
