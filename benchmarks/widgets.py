@@ -18,11 +18,11 @@ from benchmarks import measure, tables
 from xlt_tutorial.statistics import markdown_table
 
 KERNEL = """
-import itertools, json, time
+import itertools, json
+from benchmarks import measure
 from xlt_tutorial.widgets import explore
 from xlt_tutorial.widgets.playground import grid_playground, toy_playground
 
-rounds = ROUNDS
 view, grid, toy = explore(), grid_playground(), toy_playground()
 grid.box, toy.box
 layers = itertools.cycle(view.maps.layers)
@@ -36,16 +36,9 @@ calls = {
     "grid: other seeds": lambda: grid.set(seeds=next(seeds)),
     "toy: a frame": toy.step,
 }
-found = {}
-for name, call in calls.items():
-    took = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - start)
-    found[name] = took[1:]
+took = {name: row["seconds"] for name, row in measure.medians(calls, rounds=ROUNDS).items()}
 points = int(view.maps.xy.shape[-3] * view.maps.xy.shape[-2])
-print(json.dumps({"points": points, "took": found}))
+print(json.dumps({"points": points, "kernel": took}))
 """
 # What the browser tests print, by the name of what it tells.
 SAID = {
@@ -58,10 +51,7 @@ SAID = {
 def run(small: bool = False) -> dict[str, Any]:
     """Measure; ``small`` is for tests and leaves the browser out."""
     _, _, printed = measure.child(KERNEL.replace("ROUNDS", "2" if small else "30"), cores=1)
-    kernel = json.loads(printed.splitlines()[-1])
-    seen = {} if small else _browser()
-    medians = {name: statistics.median(took) for name, took in kernel["took"].items()}
-    return {"points": kernel["points"], "kernel": medians, "browser": seen}
+    return {**json.loads(printed.splitlines()[-1]), "browser": {} if small else _browser()}
 
 
 def _browser() -> dict[str, list[float]]:

@@ -714,22 +714,14 @@ def answer(port: int, path: str = "/api", token: str = "", method: str = "GET", 
         return None
 
 
-def _connections(process):
-    before_psutil_6 = not hasattr(process, "net_connections")
-    return process.connections("inet") if before_psutil_6 else process.net_connections("inet")
-
-
-def listening(pid: int) -> set[str]:
-    """The addresses at which a process and its children wait for others."""
+def listening(pid: int) -> set[tuple[str, int]]:
+    """The addresses and ports at which a process and its children wait for others."""
     import psutil
 
     process = psutil.Process(pid)
-    found = set()
-    for one in (process, *process.children(recursive=True)):
-        for connection in _connections(one):
-            if connection.status == psutil.CONN_LISTEN:
-                found.add(connection.laddr.ip)
-    return found
+    name = "net_connections" if hasattr(process, "net_connections") else "connections"  # before psutil 6
+    found = (one for each in (process, *process.children(recursive=True)) for one in getattr(each, name)("inet"))
+    return {tuple(one.laddr) for one in found if one.status == psutil.CONN_LISTEN}
 
 
 def test_the_server_listens_on_this_machine_alone_and_asks_for_its_token(lab):
@@ -754,15 +746,11 @@ def test_the_server_listens_on_this_machine_alone_and_asks_for_its_token(lab):
             break
         time.sleep(0.2)
     assert len(_ports(pid)) >= 5, "the kernel did not open its ports"
-    assert listening(pid) == {"127.0.0.1"}
+    assert {address for address, _ in listening(pid)} == {"127.0.0.1"}
 
 
 def _ports(pid: int) -> set[int]:
-    import psutil
-
-    process = psutil.Process(pid)
-    every = (process, *process.children(recursive=True))
-    return {c.laddr.port for one in every for c in _connections(one) if c.status == psutil.CONN_LISTEN}
+    return {port for _, port in listening(pid)}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/net/tcp")
