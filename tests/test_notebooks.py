@@ -291,7 +291,7 @@ def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache: Path
 ) -> Iterator[dict[Path, Future[tuple[NotebookNode, dict[str, int]]]]]:
     """The runs of the chosen notebooks: each alone on a core, as on Binder, as many at a time as there are cores."""
-    chosen = [item.callspec.params["source"] for item in request.session.items if item.get_closest_marker("notebooks")]
+    chosen = [item.callspec.params["source"] for item in request.session.items if "runs" in item.fixturenames]
     cores: SimpleQueue[int] = SimpleQueue()
     for core in sorted(os.sched_getaffinity(0))[:4] if hasattr(os, "sched_setaffinity") else [0]:
         cores.put(core)
