@@ -8,6 +8,9 @@ Even those lines can come late, in a browser that draws other figures meanwhile.
 message of their own, just after it has told the browser of a widget without any, which would stay an empty frame; here
 the browser is told of the widget once it has its traces. And lines that find that they are late take the messages past
 the bridge, and ask for the figure as it is by then.
+
+An update of several traces carries the word ``_undefined_`` where one of them keeps what it has. Plotly reads it so in
+a picture that stands, but writes it into the data from which the next one is drawn; here it is taken out before.
 """
 
 from __future__ import annotations
@@ -19,6 +22,12 @@ from typing import Any
 SCRIPT = """
 const names = ["addTraces", "deleteTraces", "moveTraces", "restyle", "relayout", "update", "animate",
                "removeLayoutProps", "removeTraceProps"].map(name => `_py2js_${name}`);
+
+// Lets traces that an update leaves as they are be left in the data for the next picture too.
+function without_gaps(message) {
+    for (const values of Object.values(message?.style_data ?? message?.restyle_data ?? {}))
+        if (Array.isArray(values)) values.forEach((one, i) => { if (one === "_undefined_") values[i] = undefined; });
+}
 
 async function load(source) {
     const address = URL.createObjectURL(new Blob([source], {type: "text/javascript"}));
@@ -50,7 +59,9 @@ export default () => {
         initialize({model}) {
             const waiting = [];
             const keep = names.map(name => () => model.get(name) && waiting.push([name, model.get(name)]));
+            names.forEach(name => model.on(`change:${name}`, () => without_gaps(model.get(name))));
             names.forEach((name, i) => model.on(`change:${name}`, keep[i]));
+            model.on("change:_widget_data", () => waiting.length = 0);  // shown once more: sent as it is by then
             ready = (async () => {
                 globalThis.xltPlotly ??= load(model.get("_plotly"));
                 const plotly = await (await globalThis.xltPlotly).default();
@@ -105,6 +116,7 @@ def _widget_class() -> Any:
             """Send a browser that was late the figure as it is now."""
             if content == "late":
                 self._widget_data, self._widget_layout = deepcopy(self._data), deepcopy(self._layout)
+                self.send_state(["_widget_data", "_widget_layout"])  # what has not changed has not been sent
                 self.send("now")
 
     return PatientFigureWidget
