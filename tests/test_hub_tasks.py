@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -428,6 +430,28 @@ def test_a_file_that_cannot_be_read_says_what_to_do(
     with pytest.raises(XltError, match=message) as caught:
         load_task("xnli", languages="de")
     one_sentence_and_a_remedy(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["sha256", "git"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_are_compared_with_the_sums_that_the_cache_names_them_by(full: Hub, kind: str, whole: bool) -> None:
+    name, split, config = ("xnli", "test", "all_languages") if kind == "sha256" else ("sib200", "test", "deu_Latn")
+    path = full.path(name, split, config)
+    if kind == "sha256":
+        told = hashlib.sha256(path.read_bytes()).hexdigest()
+    elif not shutil.which("git"):
+        pytest.skip("git tells what its sum is")
+    else:
+        told = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True).stdout.strip()
+    blob = path.parent / (told if whole else told[:-1] + ("0" if told[-1] != "0" else "1"))
+    path.rename(blob)
+    path.symlink_to(blob)
+    if whole:
+        assert load_task(name, languages="de").languages
+    else:
+        with pytest.raises(XltError, match=rf"{path.name} is not the one .* told\. Type: hf cache rm") as caught:
+            load_task(name, languages="de")
+        one_sentence_and_a_remedy(caught.value)
 
 
 def test_an_unknown_revision_says_so(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

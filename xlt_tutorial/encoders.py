@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import re
 import shutil
 import socket
 import warnings
@@ -26,7 +24,7 @@ from torch import Tensor, nn
 from xlt_tutorial import wheel_e5
 from xlt_tutorial.caching import cache_folder
 from xlt_tutorial.errors import XltError, unknown
-from xlt_tutorial.files import is_whole, sweep, whole_folder
+from xlt_tutorial.files import check_download, is_whole, sweep, whole_folder
 from xlt_tutorial.system import release_memory
 
 if TYPE_CHECKING:
@@ -191,16 +189,6 @@ def _commit(where: str) -> str:
     return path.parent.name if path else "unknown"
 
 
-def _compare_sum(where: str) -> None:
-    """Compare the weights with their sha256, by which the hub's cache names large files; where it does, or nowhere."""
-    weights = _in_cache(where, "model.safetensors")
-    named = weights.resolve().name if weights else ""
-    if weights and re.fullmatch("[0-9a-f]{64}", named):
-        with weights.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != named:
-                raise RuntimeError("the sha256 of its weights is not the one that the hub told.")
-
-
 def _positions(model: nn.Module) -> int:
     """Return the longest sequence that the position table holds; some tokenizers name no limit of their own."""
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
@@ -242,7 +230,8 @@ def _from_hub(name: str) -> Encoder:
         encoder = _from_pretrained(
             where, name, "hub", "", local_files_only=offline, revision=REVISIONS.get(where, "main")
         )
-        _compare_sum(where)
+        if weights := _in_cache(where, "model.safetensors"):
+            check_download(weights)
         return encoder
     except (RuntimeError, SafetensorError, UnpicklingError) as error:
         held = Path(constants.HF_HUB_CACHE) / f"models--{where.replace('/', '--')}"

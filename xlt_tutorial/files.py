@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -50,6 +51,10 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
+class DamagedError(RuntimeError):
+    """A downloaded file is not the one that was asked for."""
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a scratch folder that becomes ``folder`` when the block ends well, and vanishes when it does not.
@@ -93,6 +98,24 @@ def sweep(parent: Path, older_than: float = 0.0) -> None:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime >= older_than:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def check_download(path: Path) -> None:
+    """Compare a file in the hub's cache with the checksum by which the cache names it, as the hub told it.
+
+    That is sha256 for large files, and for the others git's: sha1 of ``blob``, the size, a zero byte and the content.
+    Where the cache has no such name, as without symbolic links on Windows, there is nothing to compare with.
+
+    Raises:
+        DamagedError: They differ.
+    """
+    told = path.resolve().name
+    if not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", told):
+        return
+    digest = hashlib.sha256() if len(told) == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, lambda: digest).hexdigest() != told:
+            raise DamagedError(f"the {digest.name} of {path.name} is not the one that the hub told.")
 
 
 def _sums(folder: Path) -> dict[str, str]:

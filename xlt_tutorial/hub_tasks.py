@@ -18,9 +18,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlt_tutorial.errors import XltError, unknown
+from xlt_tutorial.files import check_download
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -235,6 +237,8 @@ def _load(benchmark: Benchmark, split: str, languages: tuple[str, ...], commit: 
             part: huggingface_hub.hf_hub_download(benchmark.repo, path, repo_type="dataset", revision=commit)
             for path, part in parts.items()
         }
+        for file in whole.values():
+            check_download(Path(file))
         builder, options = benchmark.reader
         loaded = datasets.load_dataset(builder, data_files=whole, **options)
     except Exception as error:  # two HTTP libraries, pyarrow, pandas and the file system raise their own here
@@ -321,7 +325,7 @@ def _failed(benchmark: Benchmark, revision: str, error: BaseException | None) ->
         return XltError(f"{repo} at {revision} does not hold the files {benchmark.files}. {other}; {folder}")
     if told("DatasetNotFoundError", "RepositoryNotFoundError", "GatedRepoError"):
         return XltError(f"{repo} is not on the hub, or closed to you. Type: hf auth login, and try again; {folder}")
-    if told("DatasetGeneration", "ArrowInvalid", "ParserError", "UnicodeDecodeError"):
+    if told("DamagedError", "DatasetGeneration", "ArrowInvalid", "ParserError", "UnicodeDecodeError"):
         return XltError(f"A file of {repo} cannot be read, as after a download cut short: {reason}. {_mend(benchmark)}")
     return XltError(
         f"{repo} could not be fetched: {reason}. Try again with a connection, what is whole is kept; {folder}"
