@@ -33,7 +33,7 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	@touch $(STAMP)
 
 lab: $(STAMP) ## open the course in JupyterLab
-	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. $(ARGS) notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.app_settings_dir=binder/jupyterlab $(ARGS) notebooks/00_start_here.ipynb
 
 demo: $(STAMP) ## train, measure and show, in the terminal: writes runs/demo
 	$(BIN)/python -m xlt_tutorial demo $(ARGS)

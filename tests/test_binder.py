@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -40,13 +41,31 @@ def test_binder_installs_the_readers_set_with_a_cpu_torch() -> None:
 def test_no_file_there_makes_repo2docker_read_something_else() -> None:
     """Any of these would go before requirements.txt, or add to it."""
     names = {path.name for path in BINDER.iterdir()}
-    assert names == {"requirements.txt", "runtime.txt", "postBuild", "start"}
+    assert names == {"requirements.txt", "runtime.txt", "postBuild", "start", "jupyterlab"}
     python = re.fullmatch(r"python-(3\.\d+)\n", (BINDER / "runtime.txt").read_text())
     assert python and f"{python[1]}.0" in SpecifierSet(PROJECT["requires-python"])
     assert f"python={python[1]}" in (ROOT / "environment.yml").read_text()
     for script in ("postBuild", "start"):
         assert os.access(BINDER / script, os.X_OK)
         assert (BINDER / script).read_text().startswith("#!/usr/bin/env bash\n")
+
+
+def test_the_image_gives_jupyterlab_the_settings_of_make_lab(tmp_path: Path) -> None:
+    """Python is a stand-in that installs nothing and tells another prefix."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase "$1" in -c) echo {tmp_path} ;; -m) ;; *) exit 1 ;; esac\n')
+    python.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([BINDER / "postBuild"], cwd=ROOT, env=env, capture_output=True, check=True)
+    told = json.loads((tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json").read_text())
+    assert "--LabApp.app_settings_dir=binder/jupyterlab " in (ROOT / "Makefile").read_text()
+    labapp = pytest.importorskip("jupyterlab.labapp")
+    schemas = Path(labapp.LabApp().schemas_dir)
+    for plugin, values in told.items():
+        package, name = plugin.split(":")
+        known = json.loads((schemas / package / f"{name}.json").read_text())["properties"]
+        for key, value in values.items():
+            assert value in [one["const"] for one in known[key]["oneOf"]]
 
 
 @pytest.mark.parametrize(

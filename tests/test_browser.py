@@ -42,6 +42,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab as ``make lab`` starts it, on a copy of the notebooks; yields the address of the one named NAME."""
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(NOTEBOOKS, home / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(ROOT / "binder", home / "binder")
     recipe = re.search(r"jupyter (lab .*) \$\(ARGS\) (notebooks/\S+)", (ROOT / "Makefile").read_text())
     assert recipe, "the Makefile starts JupyterLab in another way than this test knows"
     with socket.socket() as probe:
@@ -174,6 +175,8 @@ def figures(cell: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_start_here_runs_and_its_map_answers(read: Callable[[str], Reader]) -> None:
     reader = read("00_start_here")
+    reader.settle()
+    assert reader.page.locator(".jp-toastContainer, .Toastify__toast").count() == 0, "nothing covers the first screen"
     reader.shot("opened")
     reader.run_all()
     cells = reader.cells()

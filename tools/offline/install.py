@@ -19,7 +19,8 @@ from pathlib import Path, PurePosixPath
 HERE = Path(__file__).resolve().parent
 AGAIN = "Copy the archive once more, and unpack it into an empty folder."
 # As `make lab` starts it; by its module, for `jupyter lab` may find another one on the path.
-LAB = ["-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=.", "notebooks/00_start_here.ipynb"]
+LAB = ["-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=."]
+LAB += ["--LabApp.app_settings_dir=binder/jupyterlab", "notebooks/00_start_here.ipynb"]
 # A reader may change everything in the course but these; what differs elsewhere was damaged on its way.
 FIXED = ("course/xlt_tutorial/", "course/pyproject.toml", "course/requirements.txt")
 
