@@ -12,7 +12,7 @@ ARGS   ?=
 SPREAD ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test test-notebooks test-colab test-lowest test-latest notebooks badges docs slides bundle test-bundle bench lint format types clean
+.PHONY: help setup lab demo test test-notebooks test-lab test-colab test-lowest test-latest notebooks badges docs slides bundle test-bundle bench lint format types clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ test: $(STAMP) ## run the tests (no notebooks)
 test-notebooks: $(STAMP) ## run every notebook once from its source
 	$(BIN)/python -m pytest -m notebooks $(ARGS) || { \
 	  code=$$?; test $$code -eq 5 && ! ls notebooks/src/*.py >/dev/null 2>&1 && echo "No notebooks yet."; }
+
+test-lab: $(STAMP) ## open every notebook in JupyterLab and run it from the menu
+	$(BIN)/python -m pytest -m lab $(ARGS)
 
 # The tests with other versions than the tested ones, in environments under .venvs; TORCH=torch==2.11.0 asks for another torch.
 # Left out are the tests of the tested set itself, and those of JupyterLab, which is not in these environments.

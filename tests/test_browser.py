@@ -121,18 +121,18 @@ class Reader:
         outputs = [output for cell in self.cells() for output in cell.get("outputs", [])]
         return ["\n".join(output["traceback"]) for output in outputs if output["output_type"] == "error"]
 
-    def run_all(self) -> None:
+    def run_all(self, minutes: int = 10) -> None:
         """Run > Run All Cells, until the last cell is done or one has failed."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
-        self.finished()
+        self.finished(minutes)
 
-    def finished(self) -> None:
+    def finished(self, minutes: int = 10) -> None:
         """Until the kernel, which has just been told to run all cells, is done with the last or one has failed."""
         self.page.wait_for_function(f"{KERNEL} === 'busy'")
         done = f"{KERNEL} === 'idle' && {CELLS}.every(c => c.cell_type !== 'code' || c.execution_count)"
         failed = f"{CELLS}.some(c => (c.outputs ?? []).some(o => o.output_type === 'error'))"
-        self.page.wait_for_function(f"({done}) || {failed}", timeout=10 * MINUTE, polling=500)
+        self.page.wait_for_function(f"({done}) || {failed}", timeout=minutes * MINUTE, polling=500)
 
     def look_at(self, at: int) -> Any:
         """Scroll to a cell and return its figure, drawn; a stored one is a picture until the mouse enters it."""
