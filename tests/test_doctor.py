@@ -32,12 +32,17 @@ def test_examines_this_machine():
     )
     assert {check.status for check in examination.checks} <= {"ok", "note", "missing"}
     assert examination.ok
-    assert f"{system.cores():g} cores" in str(examination)
     total = psutil.virtual_memory().total / 2**30
     assert float(found("Memory").value.split()[0]) <= total + 0.1
     operations = doctor.DEMO_OPERATIONS + doctor.DEMO_PER_TOKEN * WIDTH
     expected = (doctor.DEMO_SECONDS + operations / 1e11) / 60
     assert f"about {expected:.0f} minutes (an estimate" in found("xlt demo").value
+
+
+@pytest.mark.parametrize(("granted", "told"), [(1, "1 core"), (1.5, "1.5 cores"), (2, "2 cores")])
+def test_tells_the_cores_that_are_granted(monkeypatch, granted, told):
+    monkeypatch.setattr(doctor, "cores", lambda: granted)
+    assert found("System").value.split(", ")[-1] == told
 
 
 def test_is_quick_and_imports_nothing_heavy():

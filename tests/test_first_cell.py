@@ -90,6 +90,9 @@ def test_every_notebook_starts_with_it_and_no_source_holds_it(source: Path) -> N
     assert [i for i, cell in enumerate(code) if "first-cell" in cell.metadata.get("tags", [])] == [0]
     assert code[0].source == CELL
     assert "first-cell" not in source.read_text()
+    folded = code[0].metadata
+    assert folded["jupyter"] == {"source_hidden": True} and folded["cellView"] == "form"
+    assert "hide-input" in folded["tags"]
 
 
 def test_it_is_short_and_names_the_one_setting() -> None:

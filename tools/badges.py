@@ -21,6 +21,8 @@ from pages import write_or_check
 
 ROOT = Path(__file__).resolve().parent.parent
 TAG = "first-cell"  # of the common first cell, in its metadata
+# That cell is for the machine: its code stays folded in the site (myst-nb), in JupyterLab and on Colab.
+FOLDED = {"tags": [TAG, "hide-input"], "jupyter": {"source_hidden": True}, "cellView": "form"}
 # Not a name that GitHub gives out, so that nothing can be installed from it.
 NOT_SET = "owner.not.set"
 BEGIN, END = "<!-- badges: written by tools/badges.py -->\n", "<!-- end of badges -->"
@@ -53,7 +55,7 @@ class Home:
         }
 
     def place(self, notebook: NotebookNode, stem: str) -> None:
-        """Write the links under the title and the repository into the first cell, whatever stood there before."""
+        """Write the links under the title and the repository into the first cell, which is folded."""
         words = " or ".join(f"[in {name.split()[-1]}]({link})" for name, link in self.links(stem).items())
         head = notebook.cells[0]
         if head.cell_type == "markdown" and head.source.startswith("# "):
@@ -62,6 +64,7 @@ class Home:
         for cell in notebook.cells:
             if TAG in cell.metadata.get("tags", []):
                 cell.source = COURSE.sub(f"git+https://github.com/{self.repository}@{self.tag}", cell.source)
+                cell.metadata.update(nbformat.from_dict(FOLDED))
 
     def readme(self, text: str) -> str:
         """Return README.md with the badges between its marks renewed."""

@@ -101,7 +101,8 @@ def show(examination: Examination | None = None) -> None:
 def _machine() -> Iterator[Check]:
     import psutil
 
-    yield Check("System", "ok", f"{platform.system()} {platform.machine()}, {cores():g} cores")
+    granted = "1 core" if cores() == 1 else f"{cores():g} cores"
+    yield Check("System", "ok", f"{platform.system()} {platform.machine()}, {granted}")
     old = sys.version_info < (3, 11)
     yield Check("Python", "missing" if old else "ok", platform.python_version(), "install Python 3.11" if old else "")
     memory = psutil.virtual_memory()
