@@ -8,7 +8,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from xlt_tutorial import doctor, encoders, system, wheel_e5
+from xlt_tutorial import doctor, encoders, wheel_e5
 from xlt_tutorial.cli import app
 from xlt_tutorial.demo import WIDTH
 from xlt_tutorial.doctor import Check, Examination, examine
