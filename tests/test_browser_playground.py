@@ -71,8 +71,9 @@ class Playground(Explorer):
 
     def fits(self) -> None:
         box = self.cell.locator(".jp-OutputArea-output").first.bounding_box()
-        plot = self.plot.bounding_box()
-        assert plot["width"] > 500 and plot["x"] + plot["width"] <= box["x"] + box["width"] + 1
+        drawn = self.plot.locator(".main-svg").first.bounding_box()
+        assert drawn["width"] > 0.9 * box["width"], "as wide as there is room"
+        assert drawn["x"] + drawn["width"] <= box["x"] + box["width"] + 1
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A plotly ``FigureWidget`` for slow machines.
+"""A plotly ``FigureWidget`` for slow machines, as wide as its place where it has no width of its own.
 
 The bridge to the browser, anywidget, gives a widget's script two seconds to load; after that it drops every message to
 the widget. Plotly's script has five megabytes. So a few lines are loaded first, which load plotly's script in their own
@@ -27,6 +27,18 @@ const names = ["addTraces", "deleteTraces", "moveTraces", "restyle", "relayout",
 function without_gaps(message) {
     for (const values of Object.values(message?.style_data ?? message?.restyle_data ?? {}))
         if (Array.isArray(values)) values.forEach((one, i) => { if (one === "_undefined_") values[i] = undefined; });
+}
+
+// Has a figure of no set width fill the place that it stands in, which comes to be after it is drawn and can change.
+function follow_width(el) {
+    let width = 0;
+    const watch = new ResizeObserver(() => {
+        if (el.clientWidth === width) return;
+        width = el.clientWidth;
+        window.dispatchEvent(new Event("resize"));
+    });
+    watch.observe(el);
+    return watch;
 }
 
 async function load(source) {
@@ -76,7 +88,10 @@ export default () => {
                 return plotly;
             })();
         },
-        async render({model, el}) { return (await ready).render({model, el}); },
+        async render({model, el}) {
+            const remove = (await ready).render({model, el}), watch = follow_width(el);
+            return () => { watch.disconnect(); remove(); };
+        },
     };
 };
 """
@@ -103,6 +118,7 @@ def _widget_class() -> Any:
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
+            self._config = {"responsive": self.layout.width is None}
             self._whole = True
             self.on_msg(self._resend)
             self.open()
