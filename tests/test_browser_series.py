@@ -27,7 +27,9 @@ def test_run_all_shows_every_figure_and_no_error(read: Callable[[str], Reader], 
         drawn = 0
         for at, cell in enumerate(cells):
             if figures(cell):
-                reader.look_at(at)
+                plot = reader.look_at(at)
+                picture, place = plot.locator(".main-svg").first.bounding_box(), plot.bounding_box()
+                assert picture["width"] <= place["width"] + 1, f"the figure of cell {at} is cut at its right"
                 drawn += 1
             else:
                 reader.page.evaluate(SCROLL, at)

@@ -266,14 +266,15 @@ HEAD = int((first - second)[ROW, :, :n, :n].square().mean((1, 2)).argmax())
 one, other = (stream[ROW, HEAD, :n, :n].numpy() for stream in (first, second))
 words = [tokenizer.convert_ids_to_tokens(list(stream[ROW].input_ids)) for stream in (rows, copies)]
 labels = [[f"{i} {safe_text(piece)}" for i, piece in enumerate(pieces_)] for pieces_ in words]
-figure = make_subplots(rows=1, cols=3, horizontal_spacing=0.12, subplot_titles=["x", "x'", "x' minus x"])
+figure = make_subplots(rows=1, cols=3, horizontal_spacing=0.09, subplot_titles=["x", "x'", "x' minus x"])
 for column, (values, texts) in enumerate(zip((one, other, other - one), (*labels, labels[1]), strict=True), 1):
     axis = "coloraxis" if column < 3 else "coloraxis2"
     figure.add_heatmap(z=values.round(3), x=texts, y=texts, coloraxis=axis, texttemplate="%{z:.2f}", row=1, col=column)
 figure.update_yaxes(autorange="reversed").update_xaxes(tickangle=45)
+figure.update_yaxes(showticklabels=False, col=3)  # those of x'
 bar = {"thickness": 10, "len": 0.8}
 figure.update_layout(
-    LOOK, height=380, width=1050, coloraxis={"colorscale": "Blues", "showscale": False, "cmin": 0},
+    LOOK, height=380, coloraxis={"colorscale": "Blues", "showscale": False, "cmin": 0},
     coloraxis2={"colorscale": "RdBu", "cmid": 0, "colorbar": bar}, font={"size": 11},
 )  # fmt: skip
 q, k = np.unravel_index(np.abs(other - one).argmax(), one.shape)
