@@ -200,6 +200,23 @@ def test_the_verdict_turns_with_the_interval():
     assert told(-0.03, -0.01).endswith("Below it: ear (-2.0).")
 
 
+def test_the_default_stays_unless_five_seeds_are_ahead_by_a_standard_error():
+    def told(*gains, method="ear-normalised"):
+        def run(right):
+            return {"correct": {"en": "1" * 100, "de": "1" * right + "0" * (100 - right)}}
+
+        runs = {"ear": {str(i): run(50 + i) for i in range(5)}}
+        runs["other"] = {str(i): run(50 + i + gain) for i, gain in enumerate(gains)}
+        return results.default_rule({"runs": runs, "settings": {"ear": {"method": "ear"}, "other": {"method": method}}})
+
+    # Gains 0 to 4: mean 2, standard deviation sqrt(2.5), standard error sqrt(0.5) = 0.7.
+    assert "other: +2.0 ± 0.7. By this rule the default becomes other." in told(0, 1, 2, 3, 4)
+    # Gains -4, 4, -4, 4, 2: mean 0.4, deviations squared 19.36 x 2 + 12.96 x 2 + 2.56 = 67.2; sqrt(67.2 / 4 / 5) = 1.8.
+    assert "other: +0.4 ± 1.8. So it stays." in told(-4, 4, -4, 4, 2)
+    assert told(1, 2, 3, 4) is None, "four seeds"
+    assert told(0, 1, 2, 3, 4, method="vanilla") is None
+
+
 def test_stored_studies_and_the_page_agree():
     assert results.main(["--check"]) == 0
     for path in RESULTS.glob("*.json"):
