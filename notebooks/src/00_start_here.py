@@ -175,7 +175,7 @@ tour
 # %%
 from xlt_tutorial import load_encoder
 
-encoder = load_encoder(ENCODER, trim_to=task if ENCODER == "e5-small" else None)
+encoder = load_encoder(ENCODER, trim_to=task)
 layers = encoder.model.config.num_hidden_layers
 say(
     f"`{encoder.name}` has {layers} layers, vectors of {encoder.model.config.hidden_size} numbers and "

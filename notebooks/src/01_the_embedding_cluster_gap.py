@@ -92,12 +92,12 @@ pd.DataFrame({face(row): {language_name(code): text(code, row) for code in task.
 # share one vocabulary and one table of input vectors. Frequent words are whole, rare ones in parts.
 
 # %%
-encoder = load_encoder(ENCODER, trim_to=None if ENCODER == "mbert" else task)
+encoder = load_encoder(ENCODER, trim_to=task)
 model, tokenizer = encoder.model, encoder.tokenizer
 LAST = model.config.num_hidden_layers
 say(
     f"`{encoder.name}` ({encoder.source}): {LAST} layers of width {model.config.hidden_size}, "
-    f"{encoder.parameters / 1e6:.1f} million weights after trimming."
+    f"{encoder.parameters / 1e6:.1f} million weights{' after trimming' * (encoder.kept_ids is not None)}."
 )
 
 

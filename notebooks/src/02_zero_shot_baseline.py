@@ -137,19 +137,19 @@ else:
 
 # %%
 objective = Vanilla(passes=1) if METHOD == "vanilla" else make_objective(METHOD)
-trim = None if ENCODER == "mbert" else task
 maker, keep = None, ()
 if objective.virtual:
     english = [text for split in shares if split != SPLIT for text in task.texts(split, SOURCE)]
     maker = NeighbourSwap.fit(load_encoder(ENCODER), english)
     keep = maker.pieces
-encoder = load_encoder(ENCODER, trim_to=trim, keep=keep)
+encoder = load_encoder(ENCODER, trim_to=task, keep=keep)
 
 torch.manual_seed(0)
 by_hand = Classifier(copy.deepcopy(encoder.model), len(task.labels), dropout=0.0)
 say(
-    f"`{encoder.name}`: {encoder.parameters / 1e6:.1f} million weights in the encoder (after its vocabulary was "
-    f"trimmed to this task), {sum(p.numel() for p in by_hand.head.parameters()):,} in the linear layer."
+    f"`{encoder.name}`: {encoder.parameters / 1e6:.1f} million weights in the encoder"
+    f"{' (after its vocabulary was trimmed to this task)' * (encoder.kept_ids is not None)}, "
+    f"{sum(p.numel() for p in by_hand.head.parameters()):,} in the linear layer."
 )
 
 # %% [markdown]
@@ -387,8 +387,8 @@ say(
 # %%
 means, sources = {SEEDS[0]: scores.target_mean}, {SEEDS[0]: scores.accuracy[SOURCE]}
 for seed in SEEDS[1:]:
-    other = trained(task, encoder, objective, maker, recipe, seed).model
-    other = evaluate(other, encoder.tokenizer, task, max_length=recipe.max_length)
+    again = trained(task, encoder, objective, maker, recipe, seed).model
+    other = evaluate(again, encoder.tokenizer, task, max_length=recipe.max_length)
     means[seed], sources[seed] = other.target_mean, other.accuracy[SOURCE]
 display(pd.DataFrame({language_name(SOURCE): sources, "target mean": means}).rename_axis("seed").map("{:.1%}".format))
 values = np.array(list(means.values()))
@@ -453,7 +453,7 @@ prediction = ...
 if prediction is ...:
     print('Exercise 1 is unfinished: write "smaller" or "larger".')
 else:
-    frozen = load_encoder(ENCODER, trim_to=trim)
+    frozen = load_encoder(ENCODER, trim_to=task)
     frozen.model.requires_grad_(False)
     probe = train(task, frozen, Vanilla(passes=1), recipe=Recipe(learning_rate=1e-2, select="source", share_every=0))
     found = evaluate(probe.model, frozen.tokenizer, task, max_length=recipe.max_length).as_dict()

@@ -207,8 +207,7 @@ task = load_task(TASK)
 SOURCE, TARGETS, SPLIT = task.source, task.targets, task.evaluation_split
 splits = [split for split in ("train", "dev") if split != SPLIT and SOURCE in task.splits.get(split, {})]
 swap = NeighbourSwap.fit(load_encoder(ENCODER), [text for split in splits for text in task.texts(split, SOURCE)])
-trimmed = {} if ENCODER == "mbert" else {"trim_to": task, "keep": swap.pieces}
-encoder = load_encoder(ENCODER, **trimmed)
+encoder = load_encoder(ENCODER, trim_to=task, keep=swap.pieces)
 tokenizer, PAD = encoder.tokenizer, int(encoder.tokenizer.pad_token_id or 0)
 train_rows = task["train"][SOURCE]
 drawn = np.sort(np.random.default_rng(0).choice(len(train_rows), min(32, len(train_rows)), replace=False))

@@ -205,8 +205,7 @@ full = load_encoder(ENCODER)
 swap = NeighbourSwap.fit(full, [text for split in splits for text in task.texts(split, SOURCE)])
 pieces = {piece for (word,) in synonyms.table.values() for piece in full.tokenizer.tokenize(word)}
 del full
-trimmed = {} if ENCODER == "mbert" else {"trim_to": task, "keep": swap.pieces | pieces}
-encoder = load_encoder(ENCODER, **trimmed)
+encoder = load_encoder(ENCODER, trim_to=task, keep=swap.pieces | pieces)
 tokenizer, PAD = encoder.tokenizer, int(encoder.tokenizer.pad_token_id or 0)
 LAYER = min(5, encoder.model.config.num_hidden_layers - 1)  # 0-based: the sixth block, as published
 

@@ -156,10 +156,9 @@ show(
 # %%
 task = load_task(TASK)
 SOURCE, SPLIT = task.source, task.evaluation_split
-wordpiece = ENCODER == "mbert"  # its vocabulary is not trimmed
 splits = [split for split in ("train", "dev") if split != SPLIT and SOURCE in task.splits.get(split, {})]
 swap = NeighbourSwap.fit(load_encoder(ENCODER), [text for split in splits for text in task.texts(split, SOURCE)])
-narrow = load_encoder(ENCODER, trim_to=None if wordpiece else task)
+narrow = load_encoder(ENCODER, trim_to=task)
 run = trained(task, narrow, Vanilla(passes=1), recipe=Recipe(select="source", share_every=0), seed=0)
 kept = run.selected
 say(
@@ -175,9 +174,11 @@ say(
 # as they were: we take those from the encoder, and everything else from the trained model.
 
 # %%
-encoder = load_encoder(ENCODER) if wordpiece else load_encoder(ENCODER, trim_to=task, keep=swap.pieces)
+encoder = load_encoder(ENCODER, trim_to=task, keep=swap.pieces)
 tokenizer, PAD = encoder.tokenizer, int(encoder.tokenizer.pad_token_id or 0)
-shared = slice(None) if wordpiece else torch.isin(encoder.kept_ids, narrow.kept_ids)  # rows of the vocabulary
+shared = slice(None)  # rows of the vocabulary that both have
+if encoder.kept_ids is not None:
+    shared = torch.isin(encoder.kept_ids, narrow.kept_ids)
 
 
 def widened(model):

@@ -96,7 +96,7 @@ lessons = task["train"][SOURCE] if with_train else items.select(order[cut:])
 lessons = lessons.select(np.random.default_rng(1).permutation(len(lessons))[:700])
 english = replace(task, languages=(SOURCE,), splits={"test": {SOURCE: measured}, "train": {SOURCE: lessons}})
 
-encoder = load_encoder(ENCODER, trim_to=None if ENCODER == "mbert" else english)
+encoder = load_encoder(ENCODER, trim_to=english)
 LAST = encoder.model.config.num_hidden_layers
 vectors = [
     sentence_vectors(encoder.model, encoder.tokenizer, english, split, layers=[LAST])[SOURCE][0]

@@ -118,10 +118,9 @@ def _prepared(name: str, encoder_name: str, method: str) -> _Prepared:
 
     task = load_task(name)
     splits = [split for split in ("train", "dev") if task.source in task.splits.get(split, {})]
-    full = load_encoder(encoder_name)
-    swap = NeighbourSwap.fit(full, [text for split in splits for text in task.texts(split, task.source)])
-    trims = type(full.tokenizer.backend_tokenizer.model).__name__ == "Unigram"
-    encoder = load_encoder(encoder_name, trim_to=task, keep=swap.pieces) if trims else full
+    english = [text for split in splits for text in task.texts(split, task.source)]
+    swap = NeighbourSwap.fit(load_encoder(encoder_name), english)
+    encoder = load_encoder(encoder_name, trim_to=task, keep=swap.pieces)
     last = make_objective(method)
     if getattr(last, "pull", None) == "published" and name == "emoji":
         last = make_objective(method, pad_to=PAD_TO)
