@@ -92,7 +92,6 @@ def test_every_notebook_starts_with_it_and_no_source_holds_it(source: Path) -> N
     assert "first-cell" not in source.read_text()
     folded = code[0].metadata
     assert folded["jupyter"] == {"source_hidden": True} and folded["cellView"] == "form"
-    assert "hide-input" in folded["tags"]
 
 
 def test_it_is_short_and_names_the_one_setting() -> None:

@@ -21,8 +21,8 @@ from pages import write_or_check
 
 ROOT = Path(__file__).resolve().parent.parent
 TAG = "first-cell"  # of the common first cell, in its metadata
-# That cell is for the machine: its code stays folded in the site (myst-nb), in JupyterLab and on Colab.
-FOLDED = {"tags": [TAG, "hide-input"], "jupyter": {"source_hidden": True}, "cellView": "form"}
+# That cell is for the machine: its code stays folded in JupyterLab and on Colab.
+FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
 # Not a name that GitHub gives out, so that nothing can be installed from it.
 NOT_SET = "owner.not.set"
 BEGIN, END = "<!-- badges: written by tools/badges.py -->\n", "<!-- end of badges -->"
