@@ -121,6 +121,11 @@ class Reader:
         outputs = [output for cell in self.cells() for output in cell.get("outputs", [])]
         return ["\n".join(output["traceback"]) for output in outputs if output["output_type"] == "error"]
 
+    def ran_in_order(self) -> bool:
+        """Whether this kernel has run every cell once, from the first to the last."""
+        counts = [cell["execution_count"] for cell in self.cells() if cell["cell_type"] == "code"]
+        return counts == list(range(1, len(counts) + 1))
+
     def run_all(self, minutes: int = 10) -> None:
         """Run > Run All Cells, until the last cell is done or one has failed."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -181,8 +186,7 @@ def test_start_here_runs_and_its_map_answers(read: Callable[[str], Reader]) -> N
     reader.run_all()
     cells = reader.cells()
     assert not reader.errors()
-    counts = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
-    assert counts == list(range(1, len(counts) + 1))
+    assert reader.ran_in_order()
     for at in range(0, len(cells), 3):
         reader.page.evaluate(SCROLL, at)
         reader.page.wait_for_timeout(300)

@@ -154,8 +154,7 @@ def test_the_maps_follow_their_controls(
     reader.run_all()
     cells = reader.cells()
     assert not reader.errors()
-    at = next(i for i, cell in enumerate(cells) if "view = explore(maps)" in cell["source"])
-    view = Explorer(reader, at)
+    view = Explorer(reader, next(i for i, cell in enumerate(cells) if "view = explore(maps)" in cell["source"]))
     reader.shot("explorer")
     languages, (before, _, after), last = len(maps.languages), maps.stages, maps.layers[-1]
     lit = (2 * languages + 1, 2 * languages + 3)

@@ -101,8 +101,9 @@ def show(examination: Examination | None = None) -> None:
 def _machine() -> Iterator[Check]:
     import psutil
 
-    granted = "1 core" if cores() == 1 else f"{cores():g} cores"
-    yield Check("System", "ok", f"{platform.system()} {platform.machine()}, {granted}")
+    granted = cores()
+    told = f"{platform.system()} {platform.machine()}, {granted:g} core{'s' * (granted != 1)}"
+    yield Check("System", "ok", told)
     old = sys.version_info < (3, 11)
     yield Check("Python", "missing" if old else "ok", platform.python_version(), "install Python 3.11" if old else "")
     memory = psutil.virtual_memory()

@@ -89,8 +89,9 @@ export default () => {
             })();
         },
         async render({model, el}) {
-            const remove = (await ready).render({model, el}), watch = follow_width(el);
-            return () => { watch.disconnect(); remove(); };
+            const remove = (await ready).render({model, el});
+            const watch = model.get("_config").responsive ? follow_width(el) : null;
+            return () => { watch?.disconnect(); remove(); };
         },
     };
 };
